@@ -1,0 +1,61 @@
+"""Packaging of vqmae-hf. Ranges live here, the versions the tests ran with in constraints.txt."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+VERSION = next(
+    line.split('"')[1]
+    for line in (HERE / "src/vqmae_hf/version.py").read_text(encoding="utf-8").splitlines()
+    if line.startswith("__version__")
+)
+
+REQUIREMENTS = [
+    "torch>=2.6",
+    "transformers>=5.17,<6",
+    "accelerate>=1.6",
+    "datasets>=4.0",
+    "huggingface-hub>=1.0",
+    "evaluate>=0.4.6",
+    "safetensors>=0.5",
+    "numpy>=1.26",
+    "av>=14",
+    "soundfile>=0.12",
+    # 5.0 dropped CascadeClassifier and the packaged cascade files.
+    "opencv-python-headless>=4.8,<5",
+    "pillow>=10",
+    "scipy>=1.11",
+    "scikit-learn>=1.4",
+    "matplotlib>=3.8",
+    "tensorboard>=2.14",
+    "jinja2>=3.1",
+    "pyyaml>=6",
+    "tqdm>=4.66",
+]
+
+TEST = ["pytest>=8", "pytest-timeout>=2.3", "pytest-xdist>=3.5", "hypothesis>=6.100"]
+DEMO = ["gradio>=5"]
+DEV = [*TEST, "ruff>=0.8", "mypy>=1.13", "types-PyYAML"]
+
+setup(
+    name="vqmae-hf",
+    version=VERSION,
+    description="Audiovisual speech representation learning and emotion recognition, the Hugging Face way: "
+    "VQ-MAE-AV and MDVAE as transformers models",
+    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.10",
+    package_dir={"": "src"},
+    packages=find_packages("src"),
+    package_data={"vqmae_hf": ["py.typed", "training/recipes/*.yaml", "quickstart/*.html"]},
+    install_requires=REQUIREMENTS,
+    extras_require={"test": TEST, "demo": DEMO, "dev": DEV},
+    classifiers=[
+        "Development Status :: 4 - Beta",
+        "Intended Audience :: Science/Research",
+        "Programming Language :: Python :: 3 :: Only",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+    ],
+)
