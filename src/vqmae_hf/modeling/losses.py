@@ -1,0 +1,157 @@
+"""
+The losses of both papers, as functions of tensors.
+
+Letters: B clips, N rows, K codes (classes of the code heads), d numbers per code, C emotion classes.
+"""
+
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.nn import functional as F
+
+if dist.is_available():
+    from torch.distributed.nn.functional import all_gather
+
+IGNORED = -100  # a target that takes no part in a loss, as everywhere in torch
+
+
+def itakura_saito_divergence(target: torch.Tensor, prediction: torch.Tensor, epsilon: float = 1e-10) -> torch.Tensor:
+    """
+    Itakura-Saito divergence of power spectra, mean over all elements ([AV] and [MD], audio VQ-VAE loss):
+    `x / y - log(x / y) - 1` with `epsilon` added to both. `target`, `prediction`: same shape, non-negative -> ().
+    """
+    ratio = (target.float() + epsilon) / (prediction.float() + epsilon)
+    return (ratio - torch.log(ratio) - 1).mean()
+
+
+class _LinearCrossEntropy(torch.autograd.Function):
+    """Mean cross-entropy of a linear head that never holds more than one chunk of its logits.
+
+    The gradients are made in the forward pass, chunk by chunk, while the logits are in the cache; the backward pass only
+    scales them. Half of the arithmetic of recomputing, and a K/d-th of the memory of keeping.
+    """
+
+    @staticmethod
+    def forward(  # type: ignore[override]
+        ctx: Any, hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, targets: torch.Tensor, rows: int
+    ) -> torch.Tensor:
+        needs_gradient = any(ctx.needs_input_grad[:3])
+        counted = (targets != IGNORED).sum().clamp(min=1)
+        total = hidden.new_zeros(())
+        grad_hidden = torch.empty_like(hidden) if needs_gradient else hidden.new_empty(0)
+        grad_weight, grad_bias = torch.zeros_like(weight), torch.zeros_like(bias)
+        for start in range(0, hidden.shape[0], rows):
+            chunk, labels = hidden[start : start + rows], targets[start : start + rows]
+            logits = torch.addmm(bias, chunk, weight.t())
+            log_probabilities = F.log_softmax(logits, dim=1)
+            total = total + F.nll_loss(log_probabilities, labels, ignore_index=IGNORED, reduction="sum")
+            if needs_gradient:
+                real = labels != IGNORED
+                gradient = log_probabilities.exp_()
+                gradient.scatter_add_(1, labels.clamp(min=0).unsqueeze(1), -torch.ones_like(gradient[:, :1]))
+                gradient *= (real / counted).unsqueeze(1)
+                grad_hidden[start : start + rows] = gradient @ weight
+                grad_weight.addmm_(gradient.t(), chunk)
+                grad_bias += gradient.sum(dim=0)
+        ctx.save_for_backward(grad_hidden, grad_weight, grad_bias)
+        return total / counted
+
+    @staticmethod
+    def backward(ctx: Any, grad_output: torch.Tensor) -> tuple[Any, ...]:  # type: ignore[override]
+        grad_hidden, grad_weight, grad_bias = ctx.saved_tensors
+        return grad_output * grad_hidden, grad_output * grad_weight, grad_output * grad_bias, None, None
+
+
+def linear_cross_entropy(
+    hidden: torch.Tensor, head: nn.Linear, targets: torch.Tensor, max_logits: int = 2**21
+) -> torch.Tensor:
+    """
+    Mean cross-entropy of `head(hidden)` without its logits ever being held at once ([AV], code losses).
+
+    Args:
+        hidden (`torch.Tensor` of shape `(N, d)`): inputs of the head.
+        head (`nn.Linear`): d -> K, with bias.
+        targets (`torch.LongTensor` of shape `(N,)`): codes; -100 for rows that do not count.
+        max_logits (`int`): logits held at a time. Arithmetic is in float32 whatever the autocast.
+
+    Returns:
+        `()`; 0 where no row counts.
+    """
+    with torch.autocast(hidden.device.type, enabled=False):
+        rows = max(1, max_logits // head.out_features)
+        return _LinearCrossEntropy.apply(hidden.float(), head.weight.float(), head.bias.float(), targets, rows)
+
+
+def info_nce(
+    visual_global: torch.Tensor,
+    audio_global: torch.Tensor,
+    temperature: float,
+    real: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """
+    Symmetric NT-Xent between the two modalities of a clip ([AV], contrastive loss).
+
+    Each of the 2B vectors looks for the other modality of its own clip among all other vectors, by cosine similarity over
+    `temperature`; mean over the 2B. Under torch.distributed the vectors of all processes are the candidates.
+
+    Args:
+        visual_global, audio_global (`torch.Tensor` of shape `(B, D)`).
+        real (`torch.BoolTensor` of shape `(B,)`): clips that have both modalities; the others are neither asked nor
+            candidates.
+
+    Returns:
+        `()`; 0 where no clip has both.
+    """
+    B = visual_global.shape[0]
+    with torch.autocast(visual_global.device.type, enabled=False):
+        vectors = F.normalize(torch.cat([visual_global, audio_global]).float(), dim=1)  # (2B, D)
+        real = torch.ones(B, dtype=torch.bool, device=vectors.device) if real is None else real
+        real = torch.cat([real, real])
+        candidates, real_candidates, offset = _gather_candidates(vectors, real)
+        similarity = vectors @ candidates.T / temperature  # (2B, W 2B)
+        own = torch.arange(2 * B, device=vectors.device)
+        itself = F.one_hot(own + offset, candidates.shape[0]).bool()
+        similarity = similarity.masked_fill(itself | ~real_candidates, torch.finfo(similarity.dtype).min)
+        positive = (own + B) % (2 * B) + offset
+        losses = F.cross_entropy(similarity, positive, reduction="none")
+        return torch.where(real, losses, 0).sum() / real.sum().clamp(min=1)
+
+
+def _gather_candidates(vectors: torch.Tensor, real: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, int]:
+    """Vectors of all processes, with gradient, and where this process's own begin."""
+    if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
+        return vectors, real, 0
+    gathered_real = [torch.empty_like(real) for _ in range(dist.get_world_size())]
+    dist.all_gather(gathered_real, real)
+    return torch.cat(all_gather(vectors)), torch.cat(gathered_real), dist.get_rank() * vectors.shape[0]
+
+
+def asymmetric_single_label_loss(
+    logits: torch.Tensor,
+    labels: torch.Tensor,
+    gamma_positive: float = 0.0,
+    gamma_negative: float = 4.0,
+    label_smoothing: float = 0.1,
+) -> torch.Tensor:
+    """
+    Asymmetric loss for one label per clip ([AV], fine-tuning loss): cross-entropy whose log-probabilities are weighted by
+    `(1 - p)^gamma_positive` for the true class and `p^gamma_negative` for the others, with smoothed targets.
+
+    Args:
+        logits (`torch.Tensor` of shape `(B, C)`).
+        labels (`torch.LongTensor` of shape `(B,)`).
+
+    Returns:
+        `()`, mean over the batch.
+    """
+    classes = logits.shape[1]
+    log_probabilities = F.log_softmax(logits.float(), dim=1)
+    probabilities = log_probabilities.exp()
+    target = F.one_hot(labels, classes).to(log_probabilities.dtype)
+    correct = torch.where(target.bool(), probabilities, 1 - probabilities)
+    gamma = gamma_positive * target + gamma_negative * (1 - target)
+    weighted = log_probabilities * (1 - correct).pow(gamma)
+    smoothed = target * (1 - label_smoothing) + label_smoothing / classes
+    return -(smoothed * weighted).sum(dim=1).mean()

@@ -1,0 +1,305 @@
+"""
+The audio tokenizer: a VQ-VAE over single power spectra ([AV] and [MD], audio VQ-VAE).
+
+Letters: B clips, S spectra, R = B S rows, F frequency bins (513), C codes per spectrum (64), d numbers per code,
+h hidden channels, K codebook size.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+from transformers import PreTrainedModel
+from transformers.utils import ModelOutput
+
+from .configuration_audio_vqvae import AudioVQVAEConfig
+from .losses import itakura_saito_divergence
+from .tokenizer_blocks import check_codes, init_tokenizer_weights, restore_rows, select_rows
+from .vector_quantizer import QuantizerOutput, VectorQuantizer
+
+# Which statistics batch normalisation uses; "batch" is training's, and the only one that moves the running ones.
+Statistics = Literal["batch", "running", "clip"]
+
+
+@dataclass
+class AudioVQVAEOutput(ModelOutput):
+    """
+    Output of [`AudioVQVAEModel`].
+
+    Args:
+        loss (`torch.Tensor` of shape `()`): reconstruction loss plus commitment loss.
+        reconstruction (`torch.Tensor` of shape `(B, S, F)`): positive power spectra; zero where the mask is.
+        codes (`torch.LongTensor` of shape `(B, S, C)`): zero where the mask is.
+        reconstruction_loss (`torch.Tensor` of shape `()`): Itakura-Saito divergence, mean over bins.
+        commitment_loss (`torch.Tensor` of shape `()`): the quantizer's loss.
+        perplexity (`torch.Tensor` of shape `()`): exp(entropy of the batch's codes), between 1 and K.
+        code_usage (`torch.Tensor` of shape `()`): share of the K codes that the batch used.
+    """
+
+    loss: torch.Tensor | None = None
+    reconstruction: torch.Tensor | None = None
+    codes: torch.Tensor | None = None
+    reconstruction_loss: torch.Tensor | None = None
+    commitment_loss: torch.Tensor | None = None
+    perplexity: torch.Tensor | None = None
+    code_usage: torch.Tensor | None = None
+
+
+class ClipOfRow(NamedTuple):
+    """Which clip each row belongs to, for statistics over clips."""
+
+    index: torch.Tensor  # (R,)
+    num_clips: int
+
+    def average(self, rows: torch.Tensor) -> torch.Tensor:
+        """Mean over the rows of each clip: (R, h) -> (num_clips, h)."""
+        counts = torch.zeros(self.num_clips, device=rows.device).index_add(
+            0, self.index, torch.ones_like(rows[:, 0]).float()
+        )
+        sums = rows.new_zeros(self.num_clips, rows.shape[1]).index_add(0, self.index, rows)
+        return sums / counts.clamp(min=1).unsqueeze(1).to(rows.dtype)
+
+
+class SpectrumBatchNorm(nn.BatchNorm1d):
+    """Batch normalisation of rows (R, h, length) whose statistics the caller chooses."""
+
+    def forward(  # type: ignore[override]
+        self, hidden: torch.Tensor, statistics: Statistics, clips: ClipOfRow
+    ) -> torch.Tensor:
+        if statistics == "clip":
+            return self.normalize_by_clip(hidden, clips)
+        if statistics == "batch":
+            return super().forward(hidden)
+        return F.batch_norm(hidden, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
+
+    def normalize_by_clip(self, hidden: torch.Tensor, clips: ClipOfRow) -> torch.Tensor:
+        """Mean and variance of each channel over all rows and positions of the row's clip, as in training."""
+        mean = clips.average(hidden.mean(dim=2))[clips.index].unsqueeze(2)  # (R, h, 1)
+        variance = clips.average((hidden - mean).square().mean(dim=2))[clips.index].unsqueeze(2)
+        normalized = (hidden - mean) * torch.rsqrt(variance + self.eps)
+        return normalized * self.weight[:, None] + self.bias[:, None]
+
+
+class AudioResidualLayer(nn.Module):
+    """`x + Conv1x1(tanh(Conv3(tanh(x))))`, both convolutions without bias: (R, h, length) -> the same."""
+
+    def __init__(self, config: AudioVQVAEConfig):
+        super().__init__()
+        self.conv = nn.Conv1d(config.hidden_size, config.residual_hidden_size, 3, padding=1, bias=False)
+        self.projection = nn.Conv1d(config.residual_hidden_size, config.hidden_size, 1, bias=False)
+
+    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        return hidden + self.projection(torch.tanh(self.conv(torch.tanh(hidden))))
+
+
+class AudioEncoder(nn.Module):
+    """Spectra (R, 1, F) -> latents (R, d, C)."""
+
+    def __init__(self, config: AudioVQVAEConfig):
+        super().__init__()
+        h = config.hidden_size
+        self.convs = nn.ModuleList(
+            [
+                nn.Conv1d(1, h // 2, 4, stride=2, padding=1),
+                nn.Conv1d(h // 2, h, 4, stride=2, padding=1),
+                nn.Conv1d(h, h, 3, stride=2, padding=1),
+            ]
+        )
+        self.norms = nn.ModuleList(
+            [SpectrumBatchNorm(channels) for channels in (h // 2, h, h)] if config.batch_norm else []
+        )
+        self.residual_layers = nn.ModuleList([AudioResidualLayer(config) for _ in range(config.num_residual_layers)])
+        self.projection = nn.Conv1d(h, config.codebook_dim, 1)
+
+    def forward(self, hidden: torch.Tensor, statistics: Statistics, clips: ClipOfRow) -> torch.Tensor:
+        for index, conv in enumerate(self.convs):
+            hidden = conv(hidden)
+            if self.norms:
+                hidden = self.norms[index](hidden, statistics, clips)
+            if index < 2:  # the third convolution hands its output to the residual layers as it is
+                hidden = torch.tanh(hidden)
+        for layer in self.residual_layers:
+            hidden = layer(hidden)
+        return self.projection(torch.tanh(hidden))
+
+
+class AudioDecoder(nn.Module):
+    """Code vectors (R, d, C) -> positive power spectra (R, 1, F)."""
+
+    def __init__(self, config: AudioVQVAEConfig):
+        super().__init__()
+        h = config.hidden_size
+        self.conv = nn.Conv1d(config.codebook_dim, h, 3, padding=1)
+        self.residual_layers = nn.ModuleList([AudioResidualLayer(config) for _ in range(config.num_residual_layers)])
+        self.transposed_convs = nn.ModuleList(
+            [
+                nn.ConvTranspose1d(h, h, 4, stride=2, padding=1),
+                nn.ConvTranspose1d(h, h // 2, 4, stride=2, padding=1),
+            ]
+        )
+        self.norms = nn.ModuleList(
+            [SpectrumBatchNorm(channels) for channels in (h, h // 2)] if config.batch_norm else []
+        )
+        self.output = nn.ConvTranspose1d(h // 2, 1, 3, stride=2)
+
+    def forward(self, hidden: torch.Tensor, statistics: Statistics, clips: ClipOfRow) -> torch.Tensor:
+        hidden = self.conv(hidden)
+        for layer in self.residual_layers:
+            hidden = layer(hidden)
+        hidden = torch.tanh(hidden)
+        for index, conv in enumerate(self.transposed_convs):
+            hidden = conv(hidden)
+            if self.norms:
+                hidden = self.norms[index](hidden, statistics, clips)
+            hidden = torch.tanh(hidden)
+        # In float32: exp of a half-precision number has three digits left.
+        return torch.exp(self.output(hidden).float())
+
+
+class AudioVQVAEModel(PreTrainedModel):
+    r"""
+    Audio tokenizer: a power spectrum becomes 64 codes, and 64 codes a power spectrum ([AV], audio VQ-VAE).
+
+    Weights start as torch starts convolutions (uniform, +-1/sqrt(fan-in)), the codebook standard normal.
+    """
+
+    config: AudioVQVAEConfig
+    base_model_prefix = "audio_vqvae"
+    main_input_name = "audio_values"
+    input_modalities = ("audio",)
+    supports_gradient_checkpointing = False
+    accepts_loss_kwargs = False
+    _keep_in_fp32_modules_strict = ["quantizer"]  # noqa: RUF012
+
+    def __init__(self, config: AudioVQVAEConfig):
+        super().__init__(config)
+        self.encoder = AudioEncoder(config)
+        self.quantizer = VectorQuantizer(
+            config.codebook_size,
+            config.codebook_dim,
+            config.commitment_cost,
+            config.ema_decay,
+            config.ema_epsilon,
+            config.dead_code_threshold,
+        )
+        self.decoder = AudioDecoder(config)
+        self.post_init()
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        init_tokenizer_weights(module)
+
+    def forward(
+        self, audio_values: torch.Tensor, audio_attention_mask: torch.Tensor | None = None, **kwargs: Any
+    ) -> AudioVQVAEOutput:
+        r"""
+        Reconstruct spectra and measure how well ([AV], audio VQ-VAE loss).
+
+        Args:
+            audio_values (`torch.Tensor` of shape `(B, S, F)`, or `(S, F)` for one clip): power spectra.
+            audio_attention_mask (`torch.Tensor` of shape `(B, S)`): 1 for real spectra, 0 for padding, which takes no
+                part in anything.
+
+        Returns:
+            [`AudioVQVAEOutput`], with the shape of the input kept. In training mode the codebook and the running
+            statistics move as a side effect.
+
+        Raises:
+            ValueError: for another number of dimensions or bins, or a mask of another shape.
+        """
+        clips = self._as_clips(audio_values)
+        rows = select_rows(clips, audio_attention_mask)
+        statistics: Statistics = "batch" if self.training else self.config.batch_norm_statistics
+        clip_of_row = ClipOfRow(rows.clip_index, rows.num_clips)
+
+        spectra = rows.values.to(self.dtype)
+        latents = self.encoder(spectra.unsqueeze(1), statistics, clip_of_row)  # (R, d, C)
+        quantizer = self._quantize_rows(latents)
+        quantized = quantizer.quantized.to(latents.dtype)
+        reconstruction = self.decoder(quantized, statistics, clip_of_row).squeeze(1)  # (R, F)
+
+        reconstruction_loss = itakura_saito_divergence(spectra, reconstruction)
+        shape = audio_values.shape
+        return AudioVQVAEOutput(
+            loss=reconstruction_loss + quantizer.loss,
+            reconstruction=restore_rows(reconstruction, rows.keep, shape),
+            codes=restore_rows(quantizer.codes, rows.keep, (*shape[:-1], latents.shape[2])),
+            reconstruction_loss=reconstruction_loss,
+            commitment_loss=quantizer.loss,
+            perplexity=quantizer.perplexity,
+            code_usage=quantizer.code_usage,
+        )
+
+    @torch.no_grad()
+    def encode(self, audio_values: torch.Tensor, audio_attention_mask: torch.Tensor | None = None) -> torch.Tensor:
+        """
+        Codes of spectra: `audio_values` (B, S, F) or (S, F) -> (B, S, C) or (S, C) int64. Changes no buffer, in any mode.
+
+        The mask (B, S) matters where statistics are those of the clip; the codes of its zeros mean nothing.
+        """
+        latents = self.encode_latents(audio_values, audio_attention_mask)
+        return self.quantizer.nearest_codes(latents.flatten(0, -2)).view(latents.shape[:-1])
+
+    def encode_latents(
+        self, audio_values: torch.Tensor, audio_attention_mask: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Latents before quantization: `audio_values` (B, S, F) or (S, F) -> (B, S, C, d) or (S, C, d)."""
+        rows, clip_of_row = self._all_rows(self._as_clips(audio_values), audio_attention_mask)
+        latents = self.encoder(rows.unsqueeze(1).to(self.dtype), self._fixed_statistics, clip_of_row)
+        return latents.transpose(1, 2).reshape(*audio_values.shape[:-1], -1, self.config.codebook_dim)
+
+    def quantize(self, latents: torch.Tensor) -> torch.Tensor:
+        """The nearest code vectors: `latents` (..., d) -> (..., d), with the straight-through gradient."""
+        return self.quantizer.straight_through(latents)
+
+    @torch.no_grad()
+    def decode(self, audio_codes: torch.Tensor, audio_attention_mask: torch.Tensor | None = None) -> torch.Tensor:
+        """Spectra of codes: `audio_codes` (B, S, C) or (S, C) -> (B, S, F) or (S, F) power spectra."""
+        check_codes(audio_codes, self.config.codebook_size, "audio_codes")
+        return self.decode_latents(self.quantizer.embed(audio_codes), audio_attention_mask)
+
+    def decode_latents(self, latents: torch.Tensor, audio_attention_mask: torch.Tensor | None = None) -> torch.Tensor:
+        """Spectra of (quantized) latents: (B, S, C, d) or (S, C, d) -> (B, S, F) or (S, F) power spectra."""
+        clips = latents if latents.dim() == 4 else latents.unsqueeze(0)
+        rows, clip_of_row = self._all_rows(clips, audio_attention_mask)
+        spectra = self.decoder(rows.transpose(1, 2).to(self.dtype), self._fixed_statistics, clip_of_row)
+        return spectra.reshape(*latents.shape[:-2], self.config.num_frequency_bins)
+
+    def get_codebook(self) -> torch.Tensor:
+        """The code vectors (K, d)."""
+        return self.quantizer.codebook
+
+    @property
+    def _fixed_statistics(self) -> Statistics:
+        """Statistics of encoding and decoding, which never move a buffer, not even in training mode."""
+        return self.config.batch_norm_statistics
+
+    def _quantize_rows(self, latents: torch.Tensor) -> QuantizerOutput:
+        """`latents` (R, d, C) -> the quantizer's output with `quantized` (R, d, C) and `codes` (R, C)."""
+        R, d, C = latents.shape
+        output = self.quantizer(latents.transpose(1, 2).reshape(R * C, d))
+        return output._replace(quantized=output.quantized.view(R, C, d).transpose(1, 2), codes=output.codes.view(R, C))
+
+    def _all_rows(
+        self, clips: torch.Tensor, audio_attention_mask: torch.Tensor | None
+    ) -> tuple[torch.Tensor, ClipOfRow]:
+        """
+        Every item of `clips` (B, S, ...) as a row (B S, ...). Rows are independent of each other unless statistics are
+        the clip's: there, padding is filed under a clip of its own.
+        """
+        B, S = clips.shape[:2]
+        index = torch.arange(B, device=clips.device).repeat_interleave(S)
+        if audio_attention_mask is not None:
+            index = torch.where(audio_attention_mask.flatten().bool(), index, B)
+        return clips.flatten(0, 1), ClipOfRow(index, B + 1)
+
+    def _as_clips(self, audio_values: torch.Tensor) -> torch.Tensor:
+        bins = self.config.num_frequency_bins
+        if audio_values.dim() not in (2, 3) or audio_values.shape[-1] != bins:
+            raise ValueError(
+                f"audio_values has shape {tuple(audio_values.shape)}; power spectra of shape (clips, spectra, {bins}) or "
+                f"(spectra, {bins}) are accepted. AudioVQVAEFeatureExtractor makes them from a waveform."
+            )
+        return audio_values if audio_values.dim() == 3 else audio_values.unsqueeze(0)
