@@ -1,5 +1,17 @@
-"""Media files in and out: `read_media`, `probe_media` (media_reading) and `write_clip` (media_writing)."""
+"""Media files in and out: what other modules import of `media_source`, `media_reading` and `media_writing`."""
 
+from vqmae_hf.data.media_reading import FrameReader, Media, read_media, read_waveform
+from vqmae_hf.data.media_source import MediaInfo, MediaSource, probe_media, resolve_source
 from vqmae_hf.data.media_writing import write_clip
 
-__all__ = ["write_clip"]
+__all__ = [
+    "FrameReader",
+    "Media",
+    "MediaInfo",
+    "MediaSource",
+    "probe_media",
+    "read_media",
+    "read_waveform",
+    "resolve_source",
+    "write_clip",
+]
