@@ -326,8 +326,8 @@ def _check_rate(name: str, rate: float) -> None:
 
 
 def _check_interval(start_seconds: float, end_seconds: float | None) -> None:
-    if not 0 <= start_seconds < (inf if end_seconds is None else end_seconds):
+    if not 0 <= start_seconds <= (inf if end_seconds is None else end_seconds):
         raise ValueError(
-            f"start_seconds, end_seconds: found {start_seconds} and {end_seconds}; accepted is 0 <= start < end, in "
+            f"start_seconds, end_seconds: found {start_seconds} and {end_seconds}; accepted is 0 <= start <= end, in "
             "seconds from the start of the clip, or None for its end"
         )

@@ -54,9 +54,7 @@ def write_clip(
     """
     path = Path(path)
     if path.suffix.lower() not in CLIP_SUFFIXES:
-        raise ValueError(
-            f"path: {path} ends in {path.suffix!r}; clips are written as one of {', '.join(CLIP_SUFFIXES)}"
-        )
+        raise ValueError(f"path: {path} ends in {path.suffix!r}; accepted endings are {', '.join(CLIP_SUFFIXES)}")
     if frames is None and waveform is None:
         raise ValueError(f"{path}: frames and waveform are both None; a clip needs at least one of them")
     if frames is not None:
@@ -69,8 +67,10 @@ def write_clip(
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.stem}.{uuid.uuid4().hex}.part")
     try:
-        # "faststart" puts the index first, so that a browser can show the clip before it has all of it.
-        with av.open(str(partial), "w", format="mp4", options={"movflags": "+faststart"}) as container:
+        # The index first, so that a browser can show the clip before it has all of it; lengths in samples, not in
+        # milliseconds, so that a reader gets back the very length of the waveform.
+        options = {"movflags": "+faststart", "movie_timescale": str(sampling_rate)}
+        with av.open(str(partial), "w", format="mp4", options=options) as container:
             packets = []  # one iterator per stream; both streams have to be there before the first packet is written
             if frames is not None:
                 stream = _add_video_stream(container, *frames.shape[1:3], rate)
