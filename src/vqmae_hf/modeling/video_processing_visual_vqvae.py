@@ -6,6 +6,7 @@ Letters: B clips, T frames, H rows, W columns. torchvision is not used, and need
 
 import math
 from collections.abc import Sequence
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,10 @@ INTERPOLATION_MODES = {
     PILImageResampling.BILINEAR: "bilinear",
     PILImageResampling.BICUBIC: "bicubic",
 }
+DTYPE_REFUSED = (
+    "{name}: found dtype {dtype}, accepted are uint8 (0 to 255) and floating-point (0 to 1). Convert 8-bit pixels by "
+    "`frames.astype('uint8')`."
+)
 # Frames are resized in pieces of about this many input values, since a long clip in high resolution does not fit twice.
 RESIZE_CHUNK_VALUES = 2**25
 
@@ -39,7 +44,7 @@ class VisualVQVAEVideoProcessorKwargs(VideosKwargs, total=False):
     padding (`bool` or `str`): `"max_length"`, `"longest"` or `False`, as in [`VisualVQVAEVideoProcessor`].
     """
 
-    frames_per_second: int | float | None
+    frames_per_second: Any  # a number of any kind; the processor's own check has the better message
     padding: bool | str | PaddingStrategy | None
 
 
@@ -101,7 +106,7 @@ class VisualVQVAEVideoProcessor(BaseVideoProcessor):
             # Containers round rates such as 30000/1001; a thousandth shifts a window of 2 s by a twentieth of a frame.
             if rate is None:
                 continue
-            number = isinstance(rate, (int, float))
+            number = isinstance(rate, Real)
             if not number or not math.isclose(rate, self.frames_per_second, rel_tol=1e-4):
                 raise ValueError(
                     f"frames_per_second: found {rate!r}, but this processor accepts {self.frames_per_second} only. "
@@ -233,15 +238,13 @@ def stack_frames(clip: Any, name: str, convert_rgb: bool) -> Tensor:
         clip = np.stack(images)
     if isinstance(clip, (list, tuple)) and not clip:
         raise ValueError(f"{name}: found an empty list, accepted is a clip of at least one frame.")
-    if not isinstance(clip, np.ndarray) or clip.dtype.kind not in "uif":
-        found = f"dtype {clip.dtype}" if isinstance(clip, np.ndarray) else type(clip).__name__
+    if not isinstance(clip, np.ndarray):
         raise ValueError(
-            f"{name}: found {found}, accepted are frames (T, H, W, 3) or (T, 3, H, W), uint8 or floating-point, as "
-            f"array, tensor or list of images. {CLIP_LOADER} opens a file; its result has `frames`."
+            f"{name}: found {type(clip).__name__}, accepted are frames (T, H, W, 3) or (T, 3, H, W) as array, tensor or "
+            f"list of images. {CLIP_LOADER} opens a file; its result has `frames`."
         )
-    # Other integer types are refused by name below; torch knows only some of the unsigned ones.
-    if clip.dtype.kind in "ui" and clip.dtype != np.uint8:
-        clip = clip.astype(np.int64)
+    if clip.dtype != np.uint8 and clip.dtype.kind != "f":
+        raise ValueError(DTYPE_REFUSED.format(name=name, dtype=clip.dtype))
     return torch.from_numpy(np.require(clip, dtype=clip.dtype.newbyteorder("="), requirements=["C", "W"]))
 
 
@@ -255,10 +258,7 @@ def channel_axis(shape: tuple[int, ...], input_data_format: Any = None) -> int |
 def check_float_frames(frames: Tensor, name: str) -> Tensor:
     """Frames which are not uint8, as float32 in [0, 1]."""
     if not frames.is_floating_point():
-        raise ValueError(
-            f"{name}: found dtype {str(frames.dtype).removeprefix('torch.')}, accepted are uint8 (0 to 255) and "
-            "floating-point (0 to 1). Convert 8-bit pixels by `frames.astype('uint8')`."
-        )
+        raise ValueError(DTYPE_REFUSED.format(name=name, dtype=str(frames.dtype).removeprefix("torch.")))
     frames = frames.float()
     low, high = frames.aminmax()
     if not math.isfinite(low) or not math.isfinite(high):
