@@ -1,0 +1,282 @@
+"""
+The transformer's parts ([AV], encoder, decoder, global representations, Query2Emo), all through the attention interface
+of transformers (eager, sdpa, flash, flex).
+
+Letters: B clips, Q queries, L keys (tubes), H heads, D width.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+from transformers.activations import ACT2FN
+from transformers.masking_utils import create_bidirectional_mask
+from transformers.modeling_layers import GradientCheckpointingLayer
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+from transformers.processing_utils import Unpack
+from transformers.utils import TransformersKwargs
+
+from .configuration_vqmae import VQMAEConfig
+
+
+def eager_attention_forward(
+    module: nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    scaling: float,
+    dropout: float = 0.0,
+    **kwargs: Any,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Plain attention: (B, H, Q, D / H), (B, H, L, D / H) twice, additive mask -> (B, Q, H, D / H), weights (B, H, Q, L)."""
+    weights = torch.matmul(query, key.transpose(2, 3)) * scaling
+    if attention_mask is not None:
+        weights = weights + attention_mask
+    weights = nn.functional.softmax(weights, dim=-1, dtype=torch.float32).to(query.dtype)
+    weights = nn.functional.dropout(weights, p=dropout, training=module.training)
+    return torch.matmul(weights, value).transpose(1, 2).contiguous(), weights
+
+
+class VQMAESelfAttention(nn.Module):
+    """Multi-head self-attention without bias in the queries, keys and values: (B, L, D) -> (B, L, D)."""
+
+    def __init__(self, config: VQMAEConfig, num_heads: int):
+        super().__init__()
+        self.config = config
+        self.head_dim = config.hidden_size // num_heads
+        self.scaling = self.head_dim**-0.5
+        self.is_causal = False
+        self.qkv = nn.Linear(config.hidden_size, 3 * config.hidden_size, bias=False)
+        self.projection = nn.Linear(config.hidden_size, config.hidden_size)
+
+    def forward(
+        self, hidden: torch.Tensor, attention_mask: torch.Tensor | None = None, **kwargs: Unpack[TransformersKwargs]
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        B, L, D = hidden.shape
+        query, key, value = (
+            self.qkv(hidden).view(B, L, 3, -1, self.head_dim).permute(2, 0, 3, 1, 4)
+        )  # each (B, H, L, D/H)
+        attended, weights = attend(self, query, key, value, attention_mask, **kwargs)
+        return self.projection(attended.reshape(B, L, D)), weights
+
+
+class VQMAECrossAttention(nn.Module):
+    """
+    Multi-head attention with biases of `queries` (B, Q, D) over `keys` (B, L, D) -> (B, Q, D).
+
+    Where a clip has no real key at all, the attended values are zero and only the output bias is left.
+    """
+
+    def __init__(self, config: VQMAEConfig, num_heads: int, dropout: float = 0.0):
+        super().__init__()
+        self.config = config
+        self.head_dim = config.hidden_size // num_heads
+        self.scaling = self.head_dim**-0.5
+        self.is_causal = False
+        self.dropout = dropout
+        self.query = nn.Linear(config.hidden_size, config.hidden_size)
+        self.key = nn.Linear(config.hidden_size, config.hidden_size)
+        self.value = nn.Linear(config.hidden_size, config.hidden_size)
+        self.projection = nn.Linear(config.hidden_size, config.hidden_size)
+
+    def forward(
+        self,
+        queries: torch.Tensor,
+        keys: torch.Tensor,
+        key_mask: torch.Tensor | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """`key_mask` (B, L): True for real keys."""
+        B, Q, D = queries.shape
+        L = keys.shape[1]
+        if L == 0:  # nothing to attend to, and not every implementation accepts an empty set of keys
+            return self.projection(torch.zeros_like(queries)), None
+        query = self.query(queries).view(B, Q, -1, self.head_dim).transpose(1, 2)
+        key = self.key(keys).view(B, L, -1, self.head_dim).transpose(1, 2)
+        value = self.value(keys).view(B, L, -1, self.head_dim).transpose(1, 2)
+        attention_mask = create_bidirectional_mask(
+            config=self.config, inputs_embeds=queries, attention_mask=key_mask, encoder_hidden_states=keys
+        )
+        attended, weights = attend(self, query, key, value, attention_mask, self.dropout, **kwargs)
+        attended = attended.reshape(B, Q, D)
+        if key_mask is not None:
+            attended = attended.masked_fill(~key_mask.any(dim=1)[:, None, None], 0.0)
+        return self.projection(attended), weights
+
+
+def attend(
+    module: VQMAESelfAttention | VQMAECrossAttention,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    dropout: float = 0.0,
+    **kwargs: Any,
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """The configured attention: (B, H, Q, D / H), (B, H, L, D / H) twice -> (B, Q, H, D / H), weights if eager."""
+    interface: Callable = ALL_ATTENTION_FUNCTIONS.get_interface(
+        module.config._attn_implementation, eager_attention_forward
+    )
+    dropout = dropout if module.training else 0.0
+    return interface(module, query, key, value, attention_mask, dropout=dropout, scaling=module.scaling, **kwargs)
+
+
+class VQMAEMLP(nn.Module):
+    """Two linear layers with a non-linearity between: (..., D) -> (..., D)."""
+
+    def __init__(self, config: VQMAEConfig):
+        super().__init__()
+        self.activation = ACT2FN[config.hidden_act]
+        self.fc1 = nn.Linear(config.hidden_size, config.intermediate_size)
+        self.fc2 = nn.Linear(config.intermediate_size, config.hidden_size)
+
+    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        return self.fc2(self.activation(self.fc1(hidden)))
+
+
+class TransformerBlock(nn.Module):
+    """Pre-norm block: `x + Attention(LN(x))`, then `x + MLP(LN(x))`; (B, L, D) -> (B, L, D)."""
+
+    def __init__(self, config: VQMAEConfig, num_heads: int):
+        super().__init__()
+        self.attention_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.attention = VQMAESelfAttention(config, num_heads)
+        self.mlp_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.mlp = VQMAEMLP(config)
+
+    def forward(
+        self, hidden: torch.Tensor, attention_mask: torch.Tensor | None = None, **kwargs: Unpack[TransformersKwargs]
+    ) -> torch.Tensor:
+        hidden = hidden + self.attention(self.attention_norm(hidden), attention_mask, **kwargs)[0]
+        return hidden + self.mlp(self.mlp_norm(hidden))
+
+
+class VQMAELayer(GradientCheckpointingLayer):
+    """
+    One layer of a stack: a single block over the sequence [visual; audio] (self fusion), or one block per modality, each
+    over its own part (cross fusion).
+    """
+
+    def __init__(self, config: VQMAEConfig, num_heads: int, streams: Sequence[str]):
+        super().__init__()
+        self.blocks = nn.ModuleDict({stream: TransformerBlock(config, num_heads) for stream in streams})
+
+    def forward(
+        self,
+        hidden: torch.Tensor,
+        sizes: dict[str, int],
+        attention_masks: dict[str, torch.Tensor | None],
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> torch.Tensor:
+        """`hidden` (B, L, D); `sizes`: length of each stream in the sequence, in order."""
+        parts = hidden.split(list(sizes.values()), dim=1)
+        outputs = [
+            self.blocks[stream](part, attention_masks[stream], **kwargs)
+            for stream, part in zip(sizes, parts, strict=True)
+        ]
+        return outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=1)
+
+
+class ModalityFusion(nn.Module):
+    """
+    Cross-attention of one modality to both ([AV], cross fusion): `x + LN(MLP(MHA(q = x, k = v = both)))`, without a norm
+    on the way in.
+    """
+
+    def __init__(self, config: VQMAEConfig, num_heads: int):
+        super().__init__()
+        self.attention = VQMAECrossAttention(config, num_heads)
+        self.mlp = VQMAEMLP(config)
+        self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+
+    def forward(
+        self, hidden: torch.Tensor, both: torch.Tensor, both_real: torch.Tensor | None, **kwargs: Any
+    ) -> torch.Tensor:
+        """`hidden` (B, L_m, D), `both` (B, L, D), `both_real` (B, L) True where no padding -> (B, L_m, D)."""
+        return hidden + self.norm(self.mlp(self.attention(hidden, both, both_real, **kwargs)[0]))
+
+
+class GlobalPooling(nn.Module):
+    """
+    The global representation of a modality ([AV]): a learned query `q` asks the local representations `z`,
+    `h = q + MHA(q, z, z)`, `w = h + LN(MLP(h))`.
+    """
+
+    def __init__(self, config: VQMAEConfig):
+        super().__init__()
+        self.query = nn.Parameter(torch.empty(1, config.hidden_size))
+        self.attention = VQMAECrossAttention(config, config.num_attention_heads)
+        self.mlp = VQMAEMLP(config)
+        self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+
+    def forward(self, local: torch.Tensor, real: torch.Tensor | None, **kwargs: Any) -> torch.Tensor:
+        """`local` (B, L, D), `real` (B, L) True where no padding -> (B, D)."""
+        query = self.query.expand(local.shape[0], 1, -1)
+        hidden = query + self.attention(query, local, real, **kwargs)[0]
+        return (hidden + self.norm(self.mlp(hidden))).squeeze(1)
+
+
+class FusionTransformer(nn.Module):
+    """
+    The stack of encoder and decoder ([AV]): *self* runs its layers over [visual; audio]; *cross* lets each modality attend
+    to both once, then runs layers of its own. With `final_norm`, layer normalisation closes it, one per stream.
+    """
+
+    def __init__(self, config: VQMAEConfig, fusion: str, num_layers: int, num_heads: int, final_norm: bool):
+        super().__init__()
+        self.config = config
+        self.fusion = fusion
+        streams = ["visual", "audio"] if fusion == "cross" else ["joint"]
+        self.modality_fusion = nn.ModuleDict(
+            {stream: ModalityFusion(config, num_heads) for stream in streams} if fusion == "cross" else {}
+        )
+        self.layers = nn.ModuleList([VQMAELayer(config, num_heads, streams) for _ in range(num_layers)])
+        self.norms = nn.ModuleDict(
+            {stream: nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps) for stream in streams}
+            if final_norm
+            else {}
+        )
+
+    def forward(
+        self,
+        hidden: torch.Tensor,
+        sizes: dict[str, int],
+        real: torch.Tensor | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> torch.Tensor:
+        """
+        `hidden` (B, L, D) of the modalities named by `sizes` one after the other; `real` (B, L) True where no padding;
+        -> (B, L, D). A modality that is missing from `sizes` is simply not there.
+        """
+        if self.fusion == "cross":
+            hidden = self.fuse_modalities(hidden, sizes, real)
+        else:
+            sizes = {"joint": hidden.shape[1]}
+        masks = self.attention_masks(hidden, sizes, real)
+        for layer in self.layers:
+            hidden = layer(hidden, sizes, masks, **kwargs)
+        if not self.norms:
+            return hidden
+        parts = hidden.split(list(sizes.values()), dim=1)
+        return torch.cat([self.norms[stream](part) for stream, part in zip(sizes, parts, strict=True)], dim=1)
+
+    def fuse_modalities(self, hidden: torch.Tensor, sizes: dict[str, int], real: torch.Tensor | None) -> torch.Tensor:
+        """Each modality asks both: (B, L, D) -> (B, L, D)."""
+        parts = hidden.split(list(sizes.values()), dim=1)
+        fused = [self.modality_fusion[stream](part, hidden, real) for stream, part in zip(sizes, parts, strict=True)]
+        return torch.cat(fused, dim=1)
+
+    def attention_masks(
+        self, hidden: torch.Tensor, sizes: dict[str, int], real: torch.Tensor | None
+    ) -> dict[str, torch.Tensor | None]:
+        """The mask of each stream in the form that the configured attention wants."""
+        if real is None:
+            return dict.fromkeys(sizes)
+        lengths = list(sizes.values())
+        parts = zip(sizes, hidden.split(lengths, dim=1), real.split(lengths, dim=1), strict=True)
+        return {
+            stream: create_bidirectional_mask(config=self.config, inputs_embeds=part, attention_mask=part_real)
+            for stream, part, part_real in parts
+        }
