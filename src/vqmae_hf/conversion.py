@@ -14,8 +14,10 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from vqmae_hf.modeling.configuration_audio_vqvae import AudioVQVAEConfig
 from vqmae_hf.modeling.configuration_visual_vqvae import VisualVQVAEConfig
+from vqmae_hf.modeling.configuration_vqmae import VQMAEConfig
 from vqmae_hf.modeling.modeling_audio_vqvae import AudioVQVAEModel
 from vqmae_hf.modeling.modeling_visual_vqvae import VisualVQVAEModel
+from vqmae_hf.modeling.modeling_vqmae import VQMAEForAudioVisualClassification, VQMAEForPreTraining
 
 StateDict = Mapping[str, torch.Tensor]
 KeyMap = tuple[tuple[str, str], ...]  # (pattern of the authors' name, our name), the first full match wins
@@ -49,6 +51,129 @@ AUDIO_VQVAE_KEYS: KeyMap = (
     (r"_decoder\._conv_trans_2\.(\w+)", r"decoder.output.\1"),
     (r"_decoder\.norm1_dec\.(\w+)", r"decoder.norms.0.\1"),
     (r"_decoder\.norm2_dec\.(\w+)", r"decoder.norms.1.\1"),
+)
+
+
+# Their attention is torch's, with one matrix for queries, keys and values; `split_attention` takes it apart.
+BLOCK_KEYS: KeyMap = (
+    (r"norm1\.(\w+)", r"attention_norm.\1"),
+    (r"norm2\.(\w+)", r"mlp_norm.\1"),
+    (r"attn\.qkv\.(\w+)", r"attention.qkv.\1"),
+    (r"attn\.proj\.(\w+)", r"attention.projection.\1"),
+    (r"mlp\.(fc\d)\.(\w+)", r"mlp.\1.\2"),
+)
+MIXER_KEYS: KeyMap = (
+    (r"cross_attention\.(in_proj_\w+)", r"attention.\1"),
+    (r"cross_attention\.out_proj\.(\w+)", r"attention.projection.\1"),
+    (r"layer_norm\.(\w+)", r"norm.\1"),
+    (r"mlp\.(fc\d)\.(\w+)", r"mlp.\1.\2"),
+)
+STREAMS = {"": "joint", "_v": "visual", "_a": "audio"}
+
+
+def nested_keys(prefix: str, ours: str, keys: KeyMap) -> KeyMap:
+    """A key map of a part, below a literal prefix of theirs (`#` stands for a layer's number) and of ours."""
+    pattern = re.escape(prefix).replace(r"\#", r"(?P<layer>\d+)")
+    target = ours.replace("#", r"\g<layer>")
+    if "#" in prefix:  # the layer's number is the first group, the part's own groups follow
+        keys = tuple((theirs, re.sub(r"\\([12])", _next_group, name)) for theirs, name in keys)
+    return tuple((pattern + theirs, target + name) for theirs, name in keys)
+
+
+def _next_group(reference: re.Match[str]) -> str:
+    return f"\\{int(reference[1]) + 1}"
+
+
+def stack_keys(prefix: str, ours: str) -> KeyMap:
+    """The key map of an encoder's or decoder's stack, with self or cross fusion."""
+    keys: list[tuple[str, str]] = []
+    for suffix, stream in STREAMS.items():
+        keys += nested_keys(f"{prefix}transformer{suffix}.#.", f"{ours}layers.#.blocks.{stream}.", BLOCK_KEYS)
+        keys += nested_keys(f"{prefix}cross_attention{suffix}.", f"{ours}modality_fusion.{stream}.", MIXER_KEYS)
+        keys.append((re.escape(f"{prefix}layer_norm{suffix}.") + r"(\w+)", rf"{ours}norms.{stream}.\1"))
+    return tuple(keys)
+
+
+def embedding_keys(prefix: str, embeddings: str, positions: str) -> KeyMap:
+    """The key map of code, position and modality embeddings; without a suffix the modality is audio ([S])."""
+    keys: list[tuple[str, str]] = []
+    for suffix, modality in {"_v": "visual", "_a": "audio", "": "audio"}.items():
+        escaped = re.escape(prefix)
+        keys += [
+            (rf"{escaped}modality_emb{suffix}", f"{positions}modality.{modality}"),
+            (rf"{escaped}pos_embedding{suffix}", f"{positions}learned.{modality}"),
+            (rf"{escaped}proj{suffix}\.weight", f"{embeddings}codes.{modality}.weight"),
+        ]
+    return (*keys, (rf"{re.escape(prefix)}cls_token", f"{embeddings}class_tokens.audio"))
+
+
+POOLING_KEYS: KeyMap = tuple(
+    pair
+    for modality in ("visual", "audio")
+    for pair in (
+        (rf"pooling_{modality}\.cls_token", f"model.global_pooling.{modality}.query"),
+        *nested_keys(f"pooling_{modality}.cross_attention.", f"model.global_pooling.{modality}.", MIXER_KEYS),
+    )
+)
+VQMAE_KEYS: KeyMap = (
+    *embedding_keys("encoder.", "model.embeddings.", "model.embeddings.positions."),
+    *stack_keys("encoder.", "model.encoder."),
+    *embedding_keys("decoder.", "unused.", "decoder.positions."),
+    *stack_keys("decoder.", "decoder.transformer."),
+    *POOLING_KEYS,
+    (r"decoder\.mask_token", "decoder.mask_token"),
+    (r"decoder\.head_v\.(\w+)", r"decoder.heads.visual.\1"),
+    (r"decoder\.head(?:_a)?\.(\w+)", r"decoder.heads.audio.\1"),
+)
+QUERY2EMO_ATTENTION: KeyMap = (
+    (r"(in_proj_\w+)", r"\1"),
+    (r"out_proj\.(\w+)", r"projection.\1"),
+)
+QUERY2EMO_KEYS: KeyMap = (
+    (r"label_emb", "classifier.class_queries"),
+    (r"classifier\.(\w+)", r"classifier.output.\1"),
+    *nested_keys(
+        "transformer_.encoder.layers.0.self_attn.",
+        "classifier.encoder_layer.self_attention.attention.",
+        QUERY2EMO_ATTENTION,
+    ),
+    *nested_keys(
+        "transformer_.encoder.layers.0.",
+        "classifier.encoder_layer.",
+        (
+            (r"linear(\d)\.(\w+)", r"feed_forward.fc\1.\2"),
+            (r"norm1\.(\w+)", r"self_attention.norm.\1"),
+            (r"norm2\.(\w+)", r"feed_forward.norm.\1"),
+        ),
+    ),
+    *nested_keys(
+        "transformer_.decoder.layers.#.self_attn.",
+        "classifier.decoder_layers.#.self_attention.attention.",
+        QUERY2EMO_ATTENTION,
+    ),
+    *nested_keys(
+        "transformer_.decoder.layers.#.multihead_attn.",
+        "classifier.decoder_layers.#.cross_attention.attention.",
+        QUERY2EMO_ATTENTION,
+    ),
+    *nested_keys(
+        "transformer_.decoder.layers.#.",
+        "classifier.decoder_layers.#.",
+        (
+            (r"linear(\d)\.(\w+)", r"feed_forward.fc\1.\2"),
+            (r"norm1\.(\w+)", r"self_attention.norm.\1"),
+            (r"norm2\.(\w+)", r"cross_attention.norm.\1"),
+            (r"norm3\.(\w+)", r"feed_forward.norm.\1"),
+        ),
+    ),
+    (r"transformer_\.(encoder|decoder)\.norm\.(\w+)", r"classifier.\1_norm.\2"),
+)
+CLASSIFIER_KEYS: KeyMap = (
+    *embedding_keys("", "model.embeddings.", "model.embeddings.positions."),
+    *QUERY2EMO_KEYS,
+    *stack_keys("", "model.encoder."),
+    *POOLING_KEYS,
+    (r"head\.(\w+)", r"classifier.\1"),
 )
 
 
@@ -127,6 +252,42 @@ def convert_visual_vqvae(state: StateDict, **overrides: Any) -> VisualVQVAEModel
     return load_converted(VisualVQVAEModel, VisualVQVAEConfig(**{**settings, **overrides}), mapped)
 
 
+def convert_vqmae(state: StateDict, config: VQMAEConfig) -> VQMAEForPreTraining:
+    """
+    An authors' masked autoencoder ([AV] or [S]). Tube extents cannot be read off tensors, so the caller says `config`.
+
+    In the authors' cross-attention decoder the audio branch runs through the weights of the visual one, and its own are
+    dead; they are replaced here, so that our decoder computes what theirs does.
+    """
+    state = dict(state)
+    for key in [key for key in state if key.startswith("decoder.cross_attention_a.")]:
+        state[key] = state[key.replace("cross_attention_a", "cross_attention_v")]
+    return load_converted(VQMAEForPreTraining, config, split_attention(map_keys(state, VQMAE_KEYS)))
+
+
+def convert_classifier(state: StateDict, config: VQMAEConfig) -> VQMAEForAudioVisualClassification:
+    """
+    An authors' classifier ([AV]) with mean pooling, attention pooling or Query2Emo, as `config` says.
+
+    Their Query2Emo checkpoints also carry the unused head and poolings of the base class; those are left behind.
+    """
+    if config.classifier_pooling == "query2emo":
+        state = {key: value for key, value in state.items() if not key.startswith(("head.", "pooling_"))}
+    return load_converted(VQMAEForAudioVisualClassification, config, split_attention(map_keys(state, CLASSIFIER_KEYS)))
+
+
+def split_attention(mapped: StateDict) -> dict[str, torch.Tensor]:
+    """torch's joint input projections of attention, as one projection each for query, key and value."""
+    split: dict[str, torch.Tensor] = {}
+    for name, value in mapped.items():
+        if match := re.fullmatch(r"(.*)\.in_proj_(weight|bias)", name):
+            for part, tensor in zip(("query", "key", "value"), value.chunk(3), strict=True):
+                split[f"{match[1]}.{part}.{match[2]}"] = tensor
+        else:
+            split[name] = value
+    return split
+
+
 def map_keys(state: StateDict, key_map: KeyMap) -> dict[str, torch.Tensor]:
     """
     `state` under our names.
@@ -152,8 +313,15 @@ def map_keys(state: StateDict, key_map: KeyMap) -> dict[str, torch.Tensor]:
 def load_converted(model_class: type[ModelT], config: PreTrainedConfig, mapped: dict[str, torch.Tensor]) -> ModelT:
     """A model of `config` with exactly the `mapped` weights, in evaluation mode."""
     model = model_class(config)
+    own = model.state_dict()
+    # Their tokens and positions carry axes of length one that ours do without.
+    mapped = {
+        name: value.reshape(own[name].shape) if name in own and value.numel() == own[name].numel() else value
+        for name, value in mapped.items()
+    }
     missing, unexpected = model.load_state_dict(mapped, strict=False)
-    missing = [name for name in missing if not name.endswith("quantizer.average_started")]
+    computed = ("quantizer.average_started", "_sinusoids")
+    missing = [name for name in missing if not name.endswith(computed)]
     if missing or unexpected:
         raise ConversionError(f"the checkpoint does not fit: missing {missing[:5]}, not expected {unexpected[:5]}.")
     if hasattr(model, "quantizer"):

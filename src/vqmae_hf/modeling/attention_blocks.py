@@ -45,6 +45,7 @@ class VQMAESelfAttention(nn.Module):
     def __init__(self, config: VQMAEConfig, num_heads: int):
         super().__init__()
         self.config = config
+        self.num_heads = num_heads
         self.head_dim = config.hidden_size // num_heads
         self.scaling = self.head_dim**-0.5
         self.is_causal = False
@@ -56,7 +57,7 @@ class VQMAESelfAttention(nn.Module):
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         B, L, D = hidden.shape
         query, key, value = (
-            self.qkv(hidden).view(B, L, 3, -1, self.head_dim).permute(2, 0, 3, 1, 4)
+            self.qkv(hidden).view(B, L, 3, self.num_heads, self.head_dim).permute(2, 0, 3, 1, 4)
         )  # each (B, H, L, D/H)
         attended, weights = attend(self, query, key, value, attention_mask, **kwargs)
         return self.projection(attended.reshape(B, L, D)), weights
@@ -72,6 +73,7 @@ class VQMAECrossAttention(nn.Module):
     def __init__(self, config: VQMAEConfig, num_heads: int, dropout: float = 0.0):
         super().__init__()
         self.config = config
+        self.num_heads = num_heads
         self.head_dim = config.hidden_size // num_heads
         self.scaling = self.head_dim**-0.5
         self.is_causal = False
@@ -93,9 +95,9 @@ class VQMAECrossAttention(nn.Module):
         L = keys.shape[1]
         if L == 0:  # nothing to attend to, and not every implementation accepts an empty set of keys
             return self.projection(torch.zeros_like(queries)), None
-        query = self.query(queries).view(B, Q, -1, self.head_dim).transpose(1, 2)
-        key = self.key(keys).view(B, L, -1, self.head_dim).transpose(1, 2)
-        value = self.value(keys).view(B, L, -1, self.head_dim).transpose(1, 2)
+        query = self.query(queries).view(B, Q, self.num_heads, self.head_dim).transpose(1, 2)
+        key = self.key(keys).view(B, L, self.num_heads, self.head_dim).transpose(1, 2)
+        value = self.value(keys).view(B, L, self.num_heads, self.head_dim).transpose(1, 2)
         attention_mask = create_bidirectional_mask(
             config=self.config, inputs_embeds=queries, attention_mask=key_mask, encoder_hidden_states=keys
         )
@@ -250,6 +252,10 @@ class FusionTransformer(nn.Module):
         `hidden` (B, L, D) of the modalities named by `sizes` one after the other; `real` (B, L) True where no padding;
         -> (B, L, D). A modality that is missing from `sizes` is simply not there.
         """
+        # A modality without a single visible tube; attention implementations refuse empty sequences.
+        sizes = {stream: size for stream, size in sizes.items() if size}
+        if not sizes:
+            return hidden
         if self.fusion == "cross":
             hidden = self.fuse_modalities(hidden, sizes, real)
         else:
