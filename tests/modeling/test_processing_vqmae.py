@@ -148,9 +148,10 @@ def test_other_rates_are_refused_from_everywhere(processor, rates, message):
 @pytest.mark.parametrize(
     ("inputs", "message"),
     [
-        ({}, "`videos`.*`audio`.*load_clip"),
-        ({"images": numbered_frames(1)[0]}, "no `images` or `text`"),
-        ({"text": "hello", "audio": sound(1)}, "no `images` or `text`"),
+        ({}, "found neither `videos` nor `audio`.*load_clip"),
+        ({"images": numbered_frames(1)[0]}, "found images, accepted.*`videos`.*`audio`"),
+        ({"text": "hello", "audio": sound(1)}, "found text, accepted"),
+        ({"video": numbered_frames(1)}, "found video, accepted.*`videos`"),
         ({"audio": [sound(1), sound(1)], "videos": numbered_frames(25)}, "1 clips in `videos` and 2 in `audio`"),
         ({"audio": sound(1).reshape(2, -1), "videos": numbered_frames(25)}, r"one channel \(N,\)"),
         ({"audio": "clip.wav"}, "audio: found str"),

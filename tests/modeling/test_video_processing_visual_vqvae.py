@@ -234,6 +234,8 @@ def test_refused_clips_are_named_with_a_remedy(processor, videos, message):
 def test_options_that_would_drop_or_add_pixels_are_refused(processor, option):
     with pytest.raises(ValueError, match=rf"{option}.*load_clip"):
         processor(video(3), **{option: True})
+    with pytest.raises(ValueError, match=rf"{option}.*load_clip"):
+        VisualVQVAEVideoProcessor(**{option: True})(video(3))
 
 
 def test_other_resampling_and_sizes_are_refused(processor):

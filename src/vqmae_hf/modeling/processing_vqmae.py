@@ -127,13 +127,8 @@ class VQMAEProcessor(ProcessorMixin):
         )
         return cls(extractor, video_processor)
 
-    def __call__(
-        self,
-        images: None = None,
-        text: None = None,
-        videos: Any = None,
-        audio: Any = None,
-        **kwargs: Unpack[VQMAEProcessorKwargs],
+    def __call__(  # type: ignore[override]
+        self, videos: Any = None, audio: Any = None, **kwargs: Unpack[VQMAEProcessorKwargs]
     ) -> BatchFeature:
         """
         Model inputs of one clip or of a list of clips, with sound, frames, or both.
@@ -143,7 +138,6 @@ class VQMAEProcessor(ProcessorMixin):
         the whole clip, before anything is cut.
 
         Args:
-            images, text: not taken; they stand first in every processor.
             videos: frames (T, H, W, 3) or (T, 3, H, W), uint8 or in [0, 1]; or a list of such clips.
             audio: waveform (N,) of floating-point samples; or a list of such clips.
             sampling_rate, frames_per_second: of these clips; checked if given, otherwise taken to be the model's. Also as
@@ -160,10 +154,11 @@ class VQMAEProcessor(ProcessorMixin):
         Raises:
             ValueError: what either part refuses, neither modality, or different numbers of clips.
         """
-        if images is not None or text is not None or (videos is None and audio is None):
+        others = sorted({"images", "text", "audios", "video"} & set(kwargs))
+        if others or (videos is None and audio is None):
             raise ValueError(
-                f"{type(self).__name__} takes `videos` (frames) and `audio` (waveforms), one of them or both, and no "
-                f"`images` or `text`. {CLIP_LOADER} makes both from a file."
+                f"found {', '.join(others) or 'neither `videos` nor `audio`'}, accepted by {type(self).__name__} are "
+                f"`videos` (frames) and `audio` (waveforms), one of them or both. {CLIP_LOADER} makes both from a file."
             )
         valid: Any = self.valid_processor_kwargs
         merged = self._merge_kwargs(valid, tokenizer_init_kwargs={}, **kwargs)

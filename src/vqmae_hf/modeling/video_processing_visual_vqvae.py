@@ -113,7 +113,7 @@ class VisualVQVAEVideoProcessor(BaseVideoProcessor):
                     f"{CLIP_LOADER} resamples a file by its time stamps."
                 )
         for name in ("do_sample_frames", "do_center_crop", "do_pad"):
-            if kwargs.get(name):
+            if kwargs.get(name, getattr(self, name, None)):
                 raise ValueError(
                     f"{name}: this processor keeps every frame as it is but for its size; {CLIP_LOADER} resamples "
                     "in time and crops the face, and `padding` pads in time."
