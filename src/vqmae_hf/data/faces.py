@@ -24,8 +24,9 @@ FACE_MARGIN = 0.08
 # Standard deviations of the smoothing over time. Heads move slowly, and sizes more slowly than places.
 PLACE_SMOOTHING_SECONDS = 0.15
 SIZE_SMOOTHING_SECONDS = 0.5
-# What a jump to a face elsewhere costs, in detections of the largest face: a false detection is never worth two jumps.
-JUMP_COST = 2.0
+# What a jump to a face elsewhere costs, in detections of the largest face: a second of it. So a moment of something else is
+# never worth two jumps, and a cut to another picture is followed.
+JUMP_COST = 1 / SECONDS_BETWEEN_DETECTIONS
 
 _per_thread = threading.local()
 
@@ -231,7 +232,7 @@ def _best_path(times: np.ndarray, squares: np.ndarray) -> list[int]:
             continue
         distance = np.linalg.norm(squares[earlier, :2] - squares[index, :2], axis=1)
         change = distance / np.sqrt(sides[earlier] * sides[index]) + np.abs(squares[earlier, 2] - squares[index, 2])
-        reached = gain[earlier] - JUMP_COST * np.minimum(change, 1.0)
+        reached = gain[earlier] - JUMP_COST * np.minimum(change, 1.0) ** 2  # small moves are nearly free
         if reached.max() > 0:
             before[index] = earlier[reached.argmax()]
             gain[index] += reached.max()
