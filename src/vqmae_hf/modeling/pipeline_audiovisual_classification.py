@@ -55,8 +55,9 @@ class AudioVisualClassificationPipeline(Pipeline):
     Args:
         model: a classification head that takes `audio_values` and `pixel_values_videos` and returns `logits`.
         processor: the [`VQMAEProcessor`] saved with it.
-        clip_loader: callable `(file, frames_per_second, sampling_rate, face_size, modalities, **policies)` that returns
-            a clip as arrays; `vqmae_hf.data.clips.load_clip` once `vqmae_hf` is imported.
+        clip_loader: callable `(file, frames_per_second=, sampling_rate=, face_size=, modalities=, **policies)`, also with
+            `audio_source=` where the sound has a file of its own, that returns a clip as arrays;
+            `vqmae_hf.data.clips.load_clip` once `vqmae_hf` is imported.
 
     Also in the constructor, or with each call:
         top_k (`int` or `None`): how many labels, best first; 5 by default, all with None.
@@ -212,29 +213,28 @@ class AudioVisualClassificationPipeline(Pipeline):
     def _read(self, clip: Any, options: dict[str, Any]) -> dict[str, Any]:
         """A clip of any accepted kind as arrays: the four `CLIP_FIELDS`, None where there is nothing."""
         if isinstance(clip, (str, bytes, os.PathLike)) or hasattr(clip, "read"):
-            return self._load(clip, self._modalities, options)
+            return self._load(clip, options)
         if isinstance(clip, Mapping) and not {"frames", "waveform"} & set(clip):
             if {"path", "bytes"} & set(clip):
-                return self._load(clip, self._modalities, options)
+                return self._load(clip, options)
             if clip.get("video") is not None or clip.get("audio") is not None:
                 return self._load_parts(clip.get("video"), clip.get("audio"), options)
         return clip_fields(clip, "the clip")
 
     def _load_parts(self, video: Any, audio: Any, options: dict[str, Any]) -> dict[str, Any]:
         """Picture and sound of separate files; the sound of the video where there is no audio file."""
-        if audio is None:
-            return self._load(video, self._modalities, options)
-        arrays: dict[str, Any] = dict.fromkeys(CLIP_FIELDS)
-        for modality, source, fields in (
-            ("visual", video, ("frames", "frames_per_second")),
-            ("audio", audio, ("waveform", "sampling_rate")),
-        ):
-            if source is not None and modality in self._modalities:
-                loaded = self._load(source, (modality,), options)
-                arrays.update({field: loaded[field] for field in fields})
-        return arrays
+        if video is None and "audio" in self._modalities:
+            return self._load(audio, {**options, "modalities": ("audio",)})
+        if video is None:
+            raise ValueError(
+                f"the clip has sound only ({describe(audio)}), but this model takes {' and '.join(self._modalities)} "
+                "input; give it a clip with that."
+            )
+        if audio is not None and "audio" in self._modalities:
+            options = {**options, "audio_source": audio}
+        return self._load(video, options)
 
-    def _load(self, source: Any, modalities: tuple[str, ...], options: dict[str, Any]) -> dict[str, Any]:
+    def _load(self, source: Any, options: dict[str, Any]) -> dict[str, Any]:
         """A media file as arrays, by the clip loader, at the rates and the size that the processor accepts."""
         loader = self.clip_loader or self._default_loader()
         if loader is None:
@@ -244,14 +244,13 @@ class AudioVisualClassificationPipeline(Pipeline):
                 "crops, 'waveform': (N,) samples}."
             )
         video_processor = self.processor.video_processor
-        loaded = loader(
-            source,
-            frames_per_second=video_processor.frames_per_second,
-            sampling_rate=self.processor.feature_extractor.sampling_rate,
-            face_size=video_processor.size["height"],
-            modalities=modalities,
-            **options,
-        )
+        requirements = {
+            "frames_per_second": video_processor.frames_per_second,
+            "sampling_rate": self.processor.feature_extractor.sampling_rate,
+            "face_size": video_processor.size["height"],
+            "modalities": self._modalities,
+        }
+        loaded = loader(source, **{**requirements, **options})
         return clip_fields(loaded, f"the clip loader's result for {describe(source)}")
 
     def _default_loader(self) -> Callable[..., Any] | None:

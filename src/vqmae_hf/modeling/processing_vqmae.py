@@ -127,9 +127,7 @@ class VQMAEProcessor(ProcessorMixin):
         )
         return cls(extractor, video_processor)
 
-    def __call__(  # type: ignore[override]
-        self, videos: Any = None, audio: Any = None, **kwargs: Unpack[VQMAEProcessorKwargs]
-    ) -> BatchFeature:
+    def __call__(self, videos: Any = None, audio: Any = None, **kwargs: Unpack[VQMAEProcessorKwargs]) -> BatchFeature:
         """
         Model inputs of one clip or of a list of clips, with sound, frames, or both.
 
