@@ -10,6 +10,8 @@ from pathlib import Path
 
 from datasets import Audio, ClassLabel, Dataset, Features, Value, Video
 
+from vqmae_hf.data.synthetic import load_synthetic_corpus
+
 VIDEO_SUFFIXES = frozenset({".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm"})
 AUDIO_SUFFIXES = frozenset({".aac", ".flac", ".m4a", ".mp3", ".ogg", ".opus", ".wav"})
 METADATA_NAMES = ("metadata.csv", "metadata.jsonl")
@@ -73,8 +75,6 @@ def load_corpus(name: str, root: str | Path, **options) -> Dataset:
 @register_corpus("synthetic")
 def load_synthetic(root: Path, **options) -> Dataset:
     """The embedded corpus of parametric talking faces, as `write_synthetic_corpus` left it."""
-    from vqmae_hf.data.synthetic import load_synthetic_corpus
-
     return load_synthetic_corpus(root, **options)
 
 
