@@ -150,9 +150,10 @@ class TransformerBlock(nn.Module):
 
     def forward(
         self, hidden: torch.Tensor, attention_mask: torch.Tensor | None = None, **kwargs: Unpack[TransformersKwargs]
-    ) -> torch.Tensor:
-        hidden = hidden + self.attention(self.attention_norm(hidden), attention_mask, **kwargs)[0]
-        return hidden + self.mlp(self.mlp_norm(hidden))
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        attended, weights = self.attention(self.attention_norm(hidden), attention_mask, **kwargs)
+        hidden = hidden + attended
+        return hidden + self.mlp(self.mlp_norm(hidden)), weights
 
 
 class VQMAELayer(GradientCheckpointingLayer):
@@ -163,6 +164,7 @@ class VQMAELayer(GradientCheckpointingLayer):
 
     def __init__(self, config: VQMAEConfig, num_heads: int, streams: Sequence[str]):
         super().__init__()
+        self.config = config
         self.blocks = nn.ModuleDict({stream: TransformerBlock(config, num_heads) for stream in streams})
 
     def forward(
@@ -171,14 +173,34 @@ class VQMAELayer(GradientCheckpointingLayer):
         sizes: dict[str, int],
         attention_masks: dict[str, torch.Tensor | None],
         **kwargs: Unpack[TransformersKwargs],
-    ) -> torch.Tensor:
-        """`hidden` (B, L, D); `sizes`: length of each stream in the sequence, in order."""
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """
+        `hidden` (B, L, D); `sizes`: length of each stream in the sequence, in order -> (B, L, D), and the attention weights
+        (B, H, L, L) where the implementation yields them, zero between the streams of cross fusion.
+        """
         parts = hidden.split(list(sizes.values()), dim=1)
         outputs = [
             self.blocks[stream](part, attention_masks[stream], **kwargs)
             for stream, part in zip(sizes, parts, strict=True)
         ]
-        return outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=1)
+        if len(outputs) == 1:
+            return outputs[0]
+        weights = [weights for _, weights in outputs]
+        wanted = kwargs.get("output_attentions", getattr(self.config, "output_attentions", False))
+        wanted = wanted and weights[0] is not None
+        return torch.cat([part for part, _ in outputs], dim=1), block_diagonal(weights) if wanted else None
+
+
+def block_diagonal(weights: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Attention weights (B, H, L_m, L_m) of several streams as one map over all of them, (B, H, L, L)."""
+    B, H, _, _ = weights[0].shape
+    L = sum(part.shape[2] for part in weights)
+    joint, start = weights[0].new_zeros(B, H, L, L), 0
+    for part in weights:
+        end = start + part.shape[2]
+        joint[:, :, start:end, start:end] = part
+        start = end
+    return joint
 
 
 class ModalityFusion(nn.Module):
@@ -262,7 +284,7 @@ class FusionTransformer(nn.Module):
             sizes = {"joint": hidden.shape[1]}
         masks = self.attention_masks(hidden, sizes, real)
         for layer in self.layers:
-            hidden = layer(hidden, sizes, masks, **kwargs)
+            hidden, _ = layer(hidden, sizes, masks, **kwargs)
         if not self.norms:
             return hidden
         parts = hidden.split(list(sizes.values()), dim=1)

@@ -93,8 +93,9 @@ def random_masking(
     if real is not None:
         first = noise.masked_fill(~real, 2.0).argmin(dim=1, keepdim=True)
         noise = noise.scatter(1, first, -1.0)
-    order = noise.argsort(dim=1, stable=True)
-    mask = torch.ones_like(order, dtype=torch.bool).scatter(1, order[:, :keep], False)
+    visible = noise.argsort(dim=1, stable=True)[:, :keep]
+    mask = torch.ones(batch_size, times * positions, dtype=torch.bool, device=device).scatter(1, visible, False)
+    order = mask.long().argsort(dim=1, stable=True)  # visible tubes first, each part in the order of the clip
     return TubeMasking(mask, order[:, :keep], order[:, keep:])
 
 
@@ -106,7 +107,7 @@ def explicit_masking(mask: torch.Tensor) -> TubeMasking:
     """
     visible_counts = (~mask).sum(dim=1, keepdim=True)  # (B, 1)
     most, fewest = torch.stack([visible_counts.amax(), visible_counts.amin()]).tolist()
-    order = mask.long().argsort(dim=1, stable=True)  # visible tubes first, each part in its own order
+    order = mask.long().argsort(dim=1, stable=True)  # visible tubes first, each part in the order of the clip
     visible_ids, masked_ids = order[:, :most], order[:, fewest:]
     if most == fewest:
         return TubeMasking(mask, visible_ids, masked_ids)

@@ -24,8 +24,8 @@ class VQMAEModelOutput(ModelOutput):
             every tube counts.
         hidden_states (`tuple[torch.Tensor]`): the input of the first layer and the output of each,
             `(B, visual V + audio V, D)` (with a class token before each modality where the model has them).
-        attentions (`tuple[torch.Tensor]`): one `(B, H, V, V)` per block, eager attention only; a layer of cross fusion
-            has two blocks, visual before audio.
+        attentions (`tuple[torch.Tensor]`): one `(B, H, visual V + audio V, visual V + audio V)` per layer, eager attention
+            only; zero between the modalities of cross fusion.
         global_attentions (`tuple[torch.Tensor]`): `(B, H, 1, V)` of the attention poolings, visual before audio; with
             `output_global_attentions=True`, eager attention only.
     """

@@ -18,7 +18,7 @@ from transformers.utils import TransformersKwargs
 from transformers.utils.generic import can_return_tuple, merge_with_config_defaults
 from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
-from .attention_blocks import FusionTransformer, GlobalPooling, VQMAECrossAttention, VQMAELayer, VQMAESelfAttention
+from .attention_blocks import FusionTransformer, GlobalPooling, VQMAECrossAttention, VQMAELayer
 from .configuration_vqmae import VQMAEConfig
 from .losses import asymmetric_single_label_loss, info_nce
 from .masking import TubeMasking, draw_coupled_ratios, explicit_masking, random_masking
@@ -57,7 +57,7 @@ class VQMAEPreTrainedModel(PreTrainedModel):
     _can_compile_fullgraph = True
     _can_record_outputs = {  # noqa: RUF012
         "hidden_states": VQMAELayer,
-        "attentions": VQMAESelfAttention,
+        "attentions": OutputRecorder(VQMAELayer, index=1),
         "global_attentions": OutputRecorder(VQMAECrossAttention, index=1, layer_name="global_pooling"),
     }
 

@@ -41,7 +41,7 @@ class TubePositions(nn.Module):
             self.learned = nn.ParameterDict({m: nn.Parameter(torch.empty(n, D)) for m, n in self.lengths.items()})
         else:
             for modality, length in self.lengths.items():
-                self.register_buffer(f"{modality}_sinusoids", torch.empty(length, D))
+                self.register_buffer(f"{modality}_sinusoids", sinusoidal_positions(length, D))
         # With one modality there is nothing to tell apart.
         several = len(modalities) > 1
         self.modality = nn.ParameterDict({m: nn.Parameter(torch.empty(D)) for m in modalities} if several else {})
