@@ -48,7 +48,7 @@ class TestSources:
             sound = container.add_stream("flac", rate=RATE, layout="mono")
             cover = container.add_stream("mjpeg", rate=1)
             cover.height, cover.width, cover.pix_fmt = 32, 96, "yuvj420p"
-            cover.disposition = av.stream.Disposition.attached_pic
+            cover.disposition = av.stream.Disposition.attached_pic.value
             picture = av.VideoFrame.from_ndarray(numbered_frames(1)[0], format="rgb24").reformat(format="yuvj420p")
             container.mux([*cover.encode(picture), *cover.encode(None)])
             frame = av.AudioFrame.from_ndarray(np.round(32767 * tone(0.5))[None].astype(np.int16), layout="mono")
