@@ -16,7 +16,7 @@ from transformers.utils import ModelOutput
 
 from .configuration_audio_vqvae import AudioVQVAEConfig
 from .losses import itakura_saito_divergence
-from .tokenizer_blocks import check_codes, init_tokenizer_weights, restore_rows, select_rows
+from .tokenizer_blocks import check_attention_mask, check_codes, init_tokenizer_weights, restore_rows, select_rows
 from .vector_quantizer import QuantizerOutput, VectorQuantizer
 
 # Which statistics batch normalisation uses; "batch" is training's, and the only one that moves the running ones.
@@ -292,6 +292,7 @@ class AudioVQVAEModel(PreTrainedModel):
         B, S = clips.shape[:2]
         index = torch.arange(B, device=clips.device).repeat_interleave(S)
         if audio_attention_mask is not None:
+            check_attention_mask(audio_attention_mask, clips)
             index = torch.where(audio_attention_mask.flatten().bool(), index, B)
         return clips.flatten(0, 1), ClipOfRow(index, B + 1)
 

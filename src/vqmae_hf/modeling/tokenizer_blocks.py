@@ -47,13 +47,19 @@ def select_rows(values: torch.Tensor, attention_mask: torch.Tensor | None) -> Ro
     clip_index = torch.arange(B, device=values.device).repeat_interleave(N)
     if attention_mask is None:
         return Rows(flat, clip_index, B, None)
+    check_attention_mask(attention_mask, values)
+    keep = attention_mask.flatten().bool()
+    return Rows(flat[keep], clip_index[keep], B, keep)
+
+
+def check_attention_mask(attention_mask: torch.Tensor, values: torch.Tensor) -> None:
+    """Refuses a mask that has not one number for each item of `values` (B, N, ...)."""
+    B, N = values.shape[:2]
     if attention_mask.shape != (B, N):
         raise ValueError(
             f"the attention mask has shape {tuple(attention_mask.shape)}; values of shape {tuple(values.shape)} need "
             f"({B}, {N}), 1 for real items and 0 for padding."
         )
-    keep = attention_mask.flatten().bool()
-    return Rows(flat[keep], clip_index[keep], B, keep)
 
 
 def restore_rows(rows: torch.Tensor, keep: torch.Tensor | None, shape: tuple[int, ...]) -> torch.Tensor:

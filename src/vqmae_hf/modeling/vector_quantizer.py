@@ -83,6 +83,13 @@ class VectorQuantizer(nn.Module):
         init.zeros_(self.embedding_sum)
         init.zeros_(self.average_started)
 
+    def train(self, mode: bool = True) -> "VectorQuantizer":
+        """Training mode, with a codebook of averages out of the gradient: `from_pretrained`, which ends in `eval`, makes
+        every parameter it loads trainable."""
+        if self.ema_decay > 0:
+            self.codebook.requires_grad_(False)
+        return super().train(mode)
+
     def forward(self, latents: torch.Tensor) -> QuantizerOutput:
         """`latents` (N, d) -> [`QuantizerOutput`]; in training mode the codebook moves as a side effect."""
         with torch.autocast(latents.device.type, enabled=False):
@@ -140,7 +147,8 @@ class VectorQuantizer(nn.Module):
             counts = counts.clone()
             dist.all_reduce(counts)
             dist.all_reduce(sums)
-        start = torch.where(self.average_started, self.embedding_sum, self.codebook.float())
+        # `.bool()`: loading in half precision turns all of a module kept in float32 into float32.
+        start = torch.where(self.average_started.bool(), self.embedding_sum, self.codebook.float())
         cluster_size = self.ema_decay * self.cluster_size + (1 - self.ema_decay) * counts
         total = cluster_size.sum()
         cluster_size = (cluster_size + self.ema_epsilon) / (total + self.codebook_size * self.ema_epsilon) * total
