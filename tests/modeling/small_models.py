@@ -73,8 +73,8 @@ def build(model_class: type[PreTrainedModel], config: Any, seed: int = 0) -> Any
     torch.manual_seed(seed)
     model = model_class(config).eval()
     with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.requires_grad and parameter.dim() <= 2:
+        for name, parameter in model.named_parameters():
+            if parameter.requires_grad and parameter.dim() <= 2 and "quantizer" not in name:
                 parameter.add_(0.1 * torch.randn_like(parameter))
     return model
 
@@ -109,11 +109,23 @@ def random_frames(clips: int = 2, frames: int = 4, side: int = 16, seed: int = 0
     return torch.rand(clips, frames, 3, side, side, generator=generator) - 0.5
 
 
-def tokenizers(seed: int = 0) -> tuple[AudioVQVAEModel, VisualVQVAEModel]:
-    return (
-        build(AudioVQVAEModel, audio_tokenizer_config(), seed),
-        build(VisualVQVAEModel, visual_tokenizer_config(), seed),
-    )
+def audio_tokenizer(seed: int = 0, **overrides: Any) -> AudioVQVAEModel:
+    model = build(AudioVQVAEModel, audio_tokenizer_config(**overrides), seed)
+    return spread_codebook(model, random_spectra(seed=seed + 1))
+
+
+def visual_tokenizer(seed: int = 0, **overrides: Any) -> VisualVQVAEModel:
+    model = build(VisualVQVAEModel, visual_tokenizer_config(**overrides), seed)
+    return spread_codebook(model, random_frames(seed=seed + 1))
+
+
+def spread_codebook(tokenizer: Any, values: torch.Tensor) -> Any:
+    """Code vectors at random latents of `values`, so that an untrained tokenizer already uses many of its codes."""
+    with torch.no_grad():
+        latents = tokenizer.encode_latents(values).flatten(0, -2)
+        codebook = tokenizer.quantizer.codebook
+        codebook.copy_(latents[torch.randperm(len(latents))[: len(codebook)]])
+    return tokenizer
 
 
 def gradients(model: torch.nn.Module) -> dict[str, torch.Tensor]:
