@@ -4,6 +4,7 @@ import io
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
+import datasets
 import numpy as np
 import pytest
 import torch
@@ -261,6 +262,15 @@ def test_a_row_of_a_data_set_is_a_clip(loading):
         (video, REQUIREMENTS),
         (video, REQUIREMENTS),
     ]
+
+
+def test_a_data_set_of_rows_gives_a_result_for_each(loading):
+    pipe, loader = loading
+    rows = datasets.Dataset.from_dict({"clip_id": ["a", "b"], "video": [{"path": "a.mp4"}, {"path": "b.mp4"}]})
+    results = pipe(rows, top_k=1)
+    assert loader.calls == []  # nothing is read before it is asked for
+    assert len(list(results)) == 2
+    assert [source["path"] for source, _ in loader.calls] == ["a.mp4", "b.mp4"]
 
 
 def test_sound_alone_is_not_searched_for_pictures(loading):

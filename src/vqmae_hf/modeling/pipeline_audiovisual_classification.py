@@ -46,8 +46,8 @@ class AudioVisualClassificationPipeline(Pipeline):
       processor's rates, which `"frames_per_second"` and `"sampling_rate"` may state; or an object with these attributes,
       such as `vqmae_hf.data.clips.Clip`.
 
-    A list, generator or torch data set of clips gives a list, or an iterator, of results. What the model has no modality
-    for is not looked at; a modality that the clip lacks is simply not there.
+    A list of clips gives a list of results; a generator or a data set (of torch or `datasets`) an iterator over them. What
+    the model has no modality for is not looked at; a modality that the clip lacks is simply not there.
 
     A clip longer than the model's window is cut into windows which cover every frame, and the scores are the mean over
     them. `batch_size` counts clips that are read together, and windows that pass the model together.
@@ -138,6 +138,8 @@ class AudioVisualClassificationPipeline(Pipeline):
         """
         if isinstance(inputs, list) and not inputs:
             return []
+        if hasattr(inputs, "column_names"):  # a data set of `datasets`, which transformers does not take for one
+            inputs = (row for row in inputs)
         kwargs["window_batch_size"] = batch_size or self._batch_size or 1
         return super().__call__(inputs, *args, batch_size=batch_size, **kwargs)
 
@@ -157,7 +159,7 @@ class AudioVisualClassificationPipeline(Pipeline):
         windows = self.processor.cut_windows(self.processor(audio=waveform, videos=frames, **rates))
         windows.pop("window_clip_index")
         # Nested, so that the collation of transformers keeps the clips of a batch apart.
-        return {"windows": dict(windows.to(self.dtype))}
+        return {"windows": dict(windows)}
 
     def _forward(self, model_inputs: dict[str, Any], window_batch_size: int = 1) -> dict[str, Any]:  # type: ignore[override]
         """Logits (W, C) of each clip in a batch; windows of clips with the same modalities share forward passes."""
