@@ -124,7 +124,7 @@ def spread_codebook(tokenizer: Any, values: torch.Tensor) -> Any:
     with torch.no_grad():
         latents = tokenizer.encode_latents(values).flatten(0, -2)
         codebook = tokenizer.quantizer.codebook
-        codebook.copy_(latents[torch.randperm(len(latents))[: len(codebook)]])
+        codebook.copy_(latents[torch.randint(len(latents), (len(codebook),))])
     return tokenizer
 
 
