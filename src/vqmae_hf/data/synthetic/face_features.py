@@ -31,7 +31,7 @@ _TEETH = np.array([236.0, 230.0, 220.0])
 _TONGUE = np.array([172.0, 82.0, 84.0])
 _IRIS_RADIUS = 0.028
 _EYE_PATCH = np.array([0.16, 0.1])  # width and height around an eye
-_CORNER_LIFT = 0.034  # of the mouth corners, at a full smile
+_CORNER_LIFT = 0.04  # of the mouth corners, at a full smile
 _BROW_LIFT = 0.036  # of the inner ends of the brows, fully raised
 _POINTS_PER_LID, _POINTS_PER_LIP = 17, 25
 
@@ -57,7 +57,7 @@ def mouth_curves(
     half_width = geometry.mouth_half_width * (1.0 + 0.13 * spread + 0.14 * smile - 0.06 * opening)
     line = mouth_y - _CORNER_LIFT * clip.mouth_corner * (np.abs(across) ** 1.7 - 0.35)
     inner_top = line - 0.014 * opening * bow
-    inner_bottom = line + 0.068 * opening * bow**0.8
+    inner_bottom = line + 0.08 * opening * bow**0.8
     cupid = 1.0 - 0.3 * np.exp(-((across / 0.16) ** 2))
     return MouthCurves(
         x=CENTRE[0] + half_width * across,
@@ -85,8 +85,8 @@ def draw_mouth(layer: np.ndarray, curves: MouthCurves, lips: np.ndarray) -> None
     gap = inner_bottom - inner_top
     if gap.max() > 1.0:
         fill(layer, between(inner_top, inner_bottom), _MOUTH_HOLE)
-        fill(layer, between(inner_bottom - 0.32 * gap * bow, inner_bottom), _TONGUE)
-        teeth = np.minimum(0.4 * gap, 0.017 * len(layer)) * bow**0.3
+        fill(layer, between(inner_bottom - 0.25 * gap * bow, inner_bottom), _TONGUE)
+        teeth = np.minimum(0.28 * gap, 0.017 * len(layer)) * bow**0.3
         fill(layer, between(inner_top, inner_top + teeth), _TEETH)
     stroke(layer, _points(x, inner_top), 0.45 * lips, 2)
 

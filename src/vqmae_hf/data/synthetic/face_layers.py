@@ -94,8 +94,8 @@ class FaceGeometry(NamedTuple):
             nose_tip_y=CENTRE[1] + 0.088 * speaker.nose_length,
             nose_half_width=0.042 * speaker.nose_width,
             mouth_y=CENTRE[1] + 0.192 * speaker.face_height,
-            mouth_half_width=0.1 * speaker.mouth_width,
-            lip_height=0.021 * speaker.lip_fullness,
+            mouth_half_width=0.108 * speaker.mouth_width,
+            lip_height=0.024 * speaker.lip_fullness,
         )
 
 
