@@ -66,7 +66,7 @@ def random_masking(
         strategy (`str`): `"random"` hides single tubes, `"frame"` all tubes of a time step, `"frequency"` one frequency
             band (audio) or image position (visual) at all times.
         real (`torch.BoolTensor` of shape `(B, L)`, *optional*): tubes that are no padding. The ratio applies to all L,
-            and the first visible tube of a clip is a real one.
+            and at least one visible tube of a clip is a real one.
         generator (`torch.Generator`, *optional*): drawn from on its own device.
         device: of the result.
 
@@ -76,27 +76,27 @@ def random_masking(
     if strategy not in MASK_STRATEGIES:
         raise ValueError(f"mask strategy {strategy!r} is unknown; {MASK_STRATEGIES} are accepted.")
     times, positions = grid[0], prod(grid[1:])
-    groups, size = {
-        "random": (times * positions, 1),
-        "frame": (times, positions),
-        "frequency": (positions, times),
+    # Tubes laid out as two axes; those along the axis `shared` are hidden together.
+    layout, shared = {
+        "random": ((times * positions, 1), 1),
+        "frame": ((times, positions), 1),
+        "frequency": ((times, positions), 0),
     }[strategy]
+    groups = layout[1 - shared]
     noise_device = generator.device if generator is not None else device
     noise = torch.rand(batch_size, groups, generator=generator, device=noise_device).to(device)
-    keep = count_visible(groups, ratio) * size
-
-    # (B, groups) -> (B, L): the tubes of a group share its noise, so that sorting keeps them together.
-    if strategy == "frame":
-        noise = noise.unsqueeze(2).expand(-1, -1, positions).flatten(1)
-    elif strategy == "frequency":
-        noise = noise.unsqueeze(1).expand(-1, times, -1).flatten(1)
     if real is not None:
-        first = noise.masked_fill(~real, 2.0).argmin(dim=1, keepdim=True)
+        real_group = real.view(-1, *layout).any(dim=1 + shared)  # (B, groups)
+        first = noise.masked_fill(~real_group, 2.0).argmin(dim=1, keepdim=True)
         noise = noise.scatter(1, first, -1.0)
+
+    keep = count_visible(groups, ratio)
     visible = noise.argsort(dim=1, stable=True)[:, :keep]
-    mask = torch.ones(batch_size, times * positions, dtype=torch.bool, device=device).scatter(1, visible, False)
+    mask = torch.ones_like(noise, dtype=torch.bool).scatter(1, visible, False)  # (B, groups)
+    mask = mask.unsqueeze(1 + shared).expand(-1, *layout).flatten(1)  # (B, L)
     order = mask.long().argsort(dim=1, stable=True)  # visible tubes first, each part in the order of the clip
-    return TubeMasking(mask, order[:, :keep], order[:, keep:])
+    num_visible = keep * layout[shared]
+    return TubeMasking(mask, order[:, :num_visible], order[:, num_visible:])
 
 
 def explicit_masking(mask: torch.Tensor) -> TubeMasking:
