@@ -11,13 +11,13 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import PreTrainedModel
 from transformers import initialization as init
 from transformers.processing_utils import Unpack
 from transformers.utils import TransformersKwargs
 from transformers.utils.generic import can_return_tuple, merge_with_config_defaults
 from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
+from .aligned_loading import AlignedPreTrainedModel
 from .attention_blocks import FusionTransformer, GlobalPooling, VQMAECrossAttention, VQMAELayer
 from .configuration_vqmae import VQMAEConfig
 from .losses import asymmetric_single_label_loss, info_nce
@@ -34,7 +34,7 @@ from .vqmae_embeddings import TubeEmbeddings, TubePositions
 MODALITIES = ("visual", "audio")  # their order in a sequence
 
 
-class VQMAEPreTrainedModel(PreTrainedModel):
+class VQMAEPreTrainedModel(AlignedPreTrainedModel):
     """
     Base of the VQ-MAE family: how weights start, and how the tokenizers stay frozen.
 
@@ -88,12 +88,13 @@ class VQMAEPreTrainedModel(PreTrainedModel):
             init_tokenizer_weights(module)
 
     def train(self, mode: bool = True) -> "VQMAEPreTrainedModel":
-        """Training mode for everything but frozen tokenizers, which stay in evaluation mode."""
+        """Training mode for everything but frozen tokenizers, which stay in evaluation mode and out of the gradient:
+        `from_pretrained`, which ends in `eval`, makes every parameter it loads trainable."""
         super().train(mode)
         if self.config.freeze_tokenizers:
-            for module in self.modules():
-                if isinstance(module, (AudioVQVAEModel, VisualVQVAEModel)):
-                    module.eval()
+            for tokenizer in (self.base_model.audio_tokenizer, self.base_model.visual_tokenizer):
+                if tokenizer is not None:
+                    tokenizer.eval().requires_grad_(False)
         return self
 
     def set_tokenizers(
@@ -111,14 +112,22 @@ class VQMAEPreTrainedModel(PreTrainedModel):
         for name, tokenizer in (("audio", audio_tokenizer), ("visual", visual_tokenizer)):
             if tokenizer is None:
                 continue
-            setattr(self.config, f"{name}_tokenizer_config", tokenizer.config)
-            self.config.validate()
+            field = f"{name}_tokenizer_config"
+            previous = getattr(self.config, field)
+            setattr(self.config, field, tokenizer.config)
+            try:
+                self.config.validate_architecture()
+            except ValueError:
+                setattr(self.config, field, previous)
+                raise
             setattr(base, f"{name}_tokenizer", tokenizer)
             tokenizer.requires_grad_(not self.config.freeze_tokenizers)
         self.train(self.training)
 
     def get_input_embeddings(self) -> nn.Module:
-        """The code embedding of the first modality in the configuration."""
+        """The code embedding of the first modality in the configuration, where the model has one of its own."""
+        if self.config.code_embedding == "tokenizer":
+            raise NotImplementedError("the codebooks of the tokenizers embed the codes; there is no table to return.")
         return self.base_model.embeddings.codes[self.config.modalities[0]]
 
     def set_input_embeddings(self, value: nn.Module) -> None:
@@ -252,9 +261,10 @@ class VQMAEModel(VQMAEPreTrainedModel):
                 local_real = local_real[:, 1:] if local_real is not None else None
             elif self.global_pooling:
                 global_vector = self.global_pooling[modality](local, local_real, **kwargs)
-            output[f"{modality}_last_hidden_state"] = local
-            output[f"{modality}_global"] = global_vector
-            output[f"{modality}_tube_mask"] = local_real
+            results = {"last_hidden_state": local, "global": global_vector, "tube_mask": local_real}
+            for name, tensor in results.items():
+                if tensor is not None:  # a ModelOutput has no key for what is not there
+                    output[f"{modality}_{name}"] = tensor
         return output
 
 
