@@ -20,7 +20,7 @@ REQUIREMENTS = [
     "evaluate>=0.4.6",
     "safetensors>=0.5",
     "numpy>=1.26",
-    "av>=14",
+    "av>=15",
     "soundfile>=0.12",
     # 5.0 dropped CascadeClassifier and the packaged cascade files.
     "opencv-python-headless>=4.8,<5",

@@ -11,7 +11,15 @@ AUDIO_VQVAE_PRESETS: dict[str, dict[str, Any]] = {
     # [MD], audio tokenizer: no batch norm, a smaller codebook and residual width.
     "mdvae": {"codebook_size": 64, "residual_hidden_size": 16, "batch_norm": False},
     # For tests and the quickstart: the network of [AV] is already small, so only its codebook shrinks.
-    "tiny": {"hidden_size": 16, "residual_hidden_size": 16, "codebook_dim": 4, "codebook_size": 64},
+    # It has to learn in seconds and to hold on unseen speakers, hence the logarithm (docs/LOG.md has the comparison).
+    "tiny": {
+        "hidden_size": 16,
+        "residual_hidden_size": 16,
+        "codebook_dim": 4,
+        "codebook_size": 64,
+        "input_scale": "log",
+        "dead_code_threshold": 0.1,
+    },
 }
 
 
@@ -28,6 +36,9 @@ class AudioVQVAEConfig(PreTrainedConfig):
         residual_hidden_size (`int`): inner channels r of a residual layer.
         codebook_dim (`int`): d, numbers per code vector.
         codebook_size (`int`): K, codes.
+        input_scale (`"power"` or `"log"`): what the encoder sees. The papers' networks see the power spectrum itself, whose
+            few loud bins rule the statistics of batch normalisation; the logarithm learns faster and keeps evaluation
+            mode as good as training mode. Inputs and outputs of the model are power spectra either way.
         batch_norm (`bool`): normalise after each strided convolution.
         batch_norm_statistics (`"running"` or `"clip"`): which statistics encoding and decoding use. Tokenizers trained
             here use the running ones; the published ones were only ever used with those of the clip at hand.
@@ -47,6 +58,7 @@ class AudioVQVAEConfig(PreTrainedConfig):
     residual_hidden_size: int = 32
     codebook_dim: int = 8
     codebook_size: int = 256
+    input_scale: Literal["power", "log"] = "power"
     batch_norm: bool = True
     batch_norm_statistics: Literal["running", "clip"] = "running"
     commitment_cost: float | int = 0.25

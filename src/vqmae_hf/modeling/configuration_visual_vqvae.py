@@ -21,6 +21,7 @@ VISUAL_VQVAE_PRESETS: dict[str, dict[str, Any]] = {
         "residual_hidden_size": 16,
         "codebook_dim": 4,
         "codebook_size": 128,
+        "dead_code_threshold": 0.1,
     },
 }
 

@@ -11,9 +11,9 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import nn
 from torch.nn import functional as F
-from transformers import PreTrainedModel
 from transformers.utils import ModelOutput
 
+from .aligned_loading import AlignedPreTrainedModel
 from .configuration_audio_vqvae import AudioVQVAEConfig
 from .losses import itakura_saito_divergence
 from .tokenizer_blocks import check_attention_mask, check_codes, init_tokenizer_weights, restore_rows, select_rows
@@ -99,6 +99,7 @@ class AudioEncoder(nn.Module):
 
     def __init__(self, config: AudioVQVAEConfig):
         super().__init__()
+        self.input_scale = config.input_scale
         h = config.hidden_size
         self.convs = nn.ModuleList(
             [
@@ -114,6 +115,8 @@ class AudioEncoder(nn.Module):
         self.projection = nn.Conv1d(h, config.codebook_dim, 1)
 
     def forward(self, hidden: torch.Tensor, statistics: Statistics, clips: ClipOfRow) -> torch.Tensor:
+        if self.input_scale == "log":
+            hidden = scaled_logarithm(hidden)
         for index, conv in enumerate(self.convs):
             hidden = conv(hidden)
             if self.norms:
@@ -123,6 +126,11 @@ class AudioEncoder(nn.Module):
         for layer in self.residual_layers:
             hidden = layer(hidden)
         return self.projection(torch.tanh(hidden))
+
+
+def scaled_logarithm(power: torch.Tensor) -> torch.Tensor:
+    """Power (...) on a logarithmic scale: 1e-8, the floor of a quiet recording, becomes -2.5, 1e2, a loud bin, 1.9."""
+    return torch.log(power.float() + 1e-8).to(power.dtype) / 5 + 1
 
 
 class AudioDecoder(nn.Module):
@@ -158,7 +166,7 @@ class AudioDecoder(nn.Module):
         return torch.exp(self.output(hidden).float())
 
 
-class AudioVQVAEModel(PreTrainedModel):
+class AudioVQVAEModel(AlignedPreTrainedModel):
     r"""
     Audio tokenizer: a power spectrum becomes 64 codes, and 64 codes a power spectrum ([AV], audio VQ-VAE).
 

@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from torch import nn
 from torch.nn import functional as F
-from transformers import PreTrainedModel
 from transformers.utils import ModelOutput
 
+from .aligned_loading import AlignedPreTrainedModel
 from .configuration_visual_vqvae import VisualVQVAEConfig
 from .tokenizer_blocks import check_codes, init_tokenizer_weights, restore_rows, select_rows
 from .vector_quantizer import QuantizerOutput, VectorQuantizer
@@ -105,7 +105,7 @@ class VisualDecoder(nn.Module):
         return hidden
 
 
-class VisualVQVAEModel(PreTrainedModel):
+class VisualVQVAEModel(AlignedPreTrainedModel):
     r"""
     Visual tokenizer: a face image becomes G x G codes, and codes an image ([AV], visual VQ-VAE).
 

@@ -244,8 +244,9 @@ class VQMAEModel(VQMAEPreTrainedModel):
         self, tubes: dict[str, TubeInputs], maskings: Mapping[str, TubeMasking | None], **kwargs: Any
     ) -> VQMAEModelOutput:
         """Embed what is visible, run the encoder, and pool one global representation per modality."""
+        dtype = next(self.encoder.parameters()).dtype
         embedded = {
-            modality: self.embeddings(modality, inputs, maskings[modality], self.frozen_codebook(modality))
+            modality: self.embeddings(modality, inputs, maskings[modality], self.frozen_codebook(modality), dtype)
             for modality, inputs in tubes.items()
         }
         sizes = {modality: hidden.shape[1] for modality, (hidden, _) in embedded.items()}

@@ -88,6 +88,7 @@ class TubeEmbeddings(nn.Module):
         inputs: TubeInputs,
         masking: TubeMasking | None = None,
         codebook: torch.Tensor | None = None,
+        dtype: torch.dtype | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """
         Embeds what is visible, behind the class token where the model has one.
@@ -97,22 +98,25 @@ class TubeEmbeddings(nn.Module):
             inputs ([`TubeInputs`]): tubes (B, L, P).
             masking ([`TubeMasking`]): which of them are visible; all of them without.
             codebook (`torch.Tensor` of shape `(K, d)`): the tokenizer's, for models without a table of their own.
+            dtype (`torch.dtype`): of the sequence; sinusoids and codebooks stay in float32 in a model of half precision.
 
         Returns:
             The sequence (B, V, D), and which places are real, (B, V) or None where all are.
         """
         codes, code_real, real = inputs.codes, inputs.code_real, inputs.real
+        table = codebook if codebook is not None else self.codes[modality].weight
         positions = self.positions(modality, codes.shape[1])  # (L, D)
         if masking is not None:
             codes = gather_tubes(codes, masking.visible_ids)
             code_real = gather_tubes(code_real, masking.visible_ids) if code_real is not None else None
             real = visible_real(real, masking)
             positions = positions[masking.visible_ids]  # (B, V, D)
-        table = codebook if codebook is not None else self.codes[modality].weight
-        vectors = F.embedding(codes, table.to(positions.dtype))  # (B, V, P, d)
+        vectors = F.embedding(codes, table)  # (B, V, P, d)
         if code_real is not None:  # a code of padding stands for nothing
             vectors = vectors.masked_fill(~code_real.unsqueeze(3), 0.0)
         hidden = vectors.flatten(2) + positions
+        if dtype is not None:
+            hidden = hidden.to(dtype)
         if self.class_tokens:
             token = self.class_tokens[modality].expand(hidden.shape[0], 1, -1)
             hidden, real = torch.cat([token, hidden], dim=1), prepend_class_token(real)
