@@ -497,7 +497,7 @@ class VQMAEForAudioVisualClassification(VQMAEPreTrainedModel):
             if modality not in self.config.modalities:
                 continue
             local, real = encoded.get(f"{modality}_last_hidden_state"), encoded.get(f"{modality}_tube_mask")
-            if local is None:
+            if local is None or local.shape[1] == 0:  # not given, or hidden altogether
                 pooled.append(present.new_zeros(present.shape[0], present.shape[2]))
                 continue
             if self.config.classifier_pooling == "mean":

@@ -139,11 +139,15 @@ def join_streams(
     return hidden, torch.cat(masks, dim=1)
 
 
-def prepend_class_token(real: torch.Tensor | None) -> torch.Tensor | None:
-    """A real mask (B, L) with the class token before it, there where the modality is there at all: (B, 1 + L)."""
+def prepend_class_token(real: torch.Tensor | None, tube_real: torch.Tensor | None) -> torch.Tensor | None:
+    """
+    A real mask (B, V) with the class token before it, (B, 1 + V): the token is there where the clip has the modality, that
+    is any real tube in `tube_real` (B, L), even if all of them are masked; None for "all real", as everywhere.
+    """
     if real is None:
         return None
-    return torch.cat([real.any(dim=1, keepdim=True), real], dim=1)
+    token = real.new_ones(real.shape[0], 1) if tube_real is None else tube_real.any(dim=1, keepdim=True)
+    return torch.cat([token, real], dim=1)
 
 
 def mean_over_real(local: torch.Tensor, real: torch.Tensor | None) -> torch.Tensor:

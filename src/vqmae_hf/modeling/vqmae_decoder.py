@@ -63,7 +63,7 @@ class VQMAEDecoder(nn.Module):
             real = tubes[modality].real
             if self.positions.with_class_token:
                 hidden = torch.cat([encoded[f"{modality}_global"].unsqueeze(1), hidden], dim=1)
-                real = prepend_class_token(real)
+                real = prepend_class_token(real, real)
             streams.append((hidden + self.positions(modality, hidden.shape[1]).to(hidden.dtype), real))
         sizes = {modality: hidden.shape[1] for modality, (hidden, _) in zip(tubes, streams, strict=True)}
         hidden, real = join_streams(streams)

@@ -119,7 +119,7 @@ class TubeEmbeddings(nn.Module):
             hidden = hidden.to(dtype)
         if self.class_tokens:
             token = self.class_tokens[modality].expand(hidden.shape[0], 1, -1)
-            hidden, real = torch.cat([token, hidden], dim=1), prepend_class_token(real)
+            hidden, real = torch.cat([token, hidden], dim=1), prepend_class_token(real, inputs.real)
         return hidden, real
 
 
