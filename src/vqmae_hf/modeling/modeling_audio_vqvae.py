@@ -50,15 +50,15 @@ class AudioVQVAEOutput(ModelOutput):
 class ClipOfRow(NamedTuple):
     """Which clip each row belongs to, for statistics over clips."""
 
-    index: torch.Tensor  # (R,)
+    clip_index: torch.Tensor  # (R,)
     num_clips: int
 
     def average(self, rows: torch.Tensor) -> torch.Tensor:
         """Mean over the rows of each clip: (R, h) -> (num_clips, h)."""
         counts = torch.zeros(self.num_clips, device=rows.device).index_add(
-            0, self.index, torch.ones_like(rows[:, 0]).float()
+            0, self.clip_index, torch.ones_like(rows[:, 0]).float()
         )
-        sums = rows.new_zeros(self.num_clips, rows.shape[1]).index_add(0, self.index, rows)
+        sums = rows.new_zeros(self.num_clips, rows.shape[1]).index_add(0, self.clip_index, rows)
         return sums / counts.clamp(min=1).unsqueeze(1).to(rows.dtype)
 
 
@@ -76,8 +76,8 @@ class SpectrumBatchNorm(nn.BatchNorm1d):
 
     def normalize_by_clip(self, hidden: torch.Tensor, clips: ClipOfRow) -> torch.Tensor:
         """Mean and variance of each channel over all rows and positions of the row's clip, as in training."""
-        mean = clips.average(hidden.mean(dim=2))[clips.index].unsqueeze(2)  # (R, h, 1)
-        variance = clips.average((hidden - mean).square().mean(dim=2))[clips.index].unsqueeze(2)
+        mean = clips.average(hidden.mean(dim=2))[clips.clip_index].unsqueeze(2)  # (R, h, 1)
+        variance = clips.average((hidden - mean).square().mean(dim=2))[clips.clip_index].unsqueeze(2)
         normalized = (hidden - mean) * torch.rsqrt(variance + self.eps)
         return normalized * self.weight[:, None] + self.bias[:, None]
 
@@ -176,7 +176,7 @@ class AudioVQVAEModel(AlignedPreTrainedModel):
     config: AudioVQVAEConfig
     base_model_prefix = "audio_vqvae"
     main_input_name = "audio_values"
-    input_modalities = ("audio",)
+    input_modalities = "audio"
     supports_gradient_checkpointing = False
     accepts_loss_kwargs = False
     _keep_in_fp32_modules_strict = ["quantizer"]  # noqa: RUF012

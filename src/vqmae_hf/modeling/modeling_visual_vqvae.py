@@ -115,7 +115,7 @@ class VisualVQVAEModel(AlignedPreTrainedModel):
     config: VisualVQVAEConfig
     base_model_prefix = "visual_vqvae"
     main_input_name = "pixel_values_videos"
-    input_modalities = ("video",)
+    input_modalities = "video"
     supports_gradient_checkpointing = False
     accepts_loss_kwargs = False
     _keep_in_fp32_modules_strict = ["quantizer"]  # noqa: RUF012

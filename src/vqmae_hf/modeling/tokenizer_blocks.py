@@ -24,9 +24,9 @@ class Tokenizer(Protocol):
     `get_codebook` returns the `(codebook_size, codebook_dim)` code vectors.
     """
 
-    def encode(self, values: torch.Tensor, attention_mask: torch.Tensor | None = None) -> torch.Tensor: ...
+    def encode(self, values: torch.Tensor, attention_mask: torch.Tensor | None = None, /) -> torch.Tensor: ...
 
-    def decode(self, codes: torch.Tensor, attention_mask: torch.Tensor | None = None) -> torch.Tensor: ...
+    def decode(self, codes: torch.Tensor, attention_mask: torch.Tensor | None = None, /) -> torch.Tensor: ...
 
     def get_codebook(self) -> torch.Tensor: ...
 
@@ -93,8 +93,8 @@ def init_tokenizer_weights(module: nn.Module) -> None:
     elif isinstance(module, nn.BatchNorm1d):
         init.ones_(module.weight)
         init.zeros_(module.bias)
-        init.zeros_(module.running_mean)
-        init.ones_(module.running_var)
-        init.zeros_(module.num_batches_tracked)
+        init.zeros_(module.get_buffer("running_mean"))
+        init.ones_(module.get_buffer("running_var"))
+        init.zeros_(module.get_buffer("num_batches_tracked"))
     elif isinstance(module, VectorQuantizer):
         module.reset_parameters()
