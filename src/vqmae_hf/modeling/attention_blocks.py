@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.attention.flex_attention import BlockMask
 from transformers.activations import ACT2FN
 from transformers.masking_utils import create_bidirectional_mask
 from transformers.modeling_layers import GradientCheckpointingLayer
@@ -18,6 +19,9 @@ from transformers.processing_utils import Unpack
 from transformers.utils import TransformersKwargs
 
 from .configuration_vqmae import VQMAEConfig
+
+# What create_bidirectional_mask makes of real and padded tubes: a tensor, or blocks for flex attention.
+AttentionMask = torch.Tensor | BlockMask
 
 
 def eager_attention_forward(
@@ -53,7 +57,7 @@ class VQMAESelfAttention(nn.Module):
         self.projection = nn.Linear(config.hidden_size, config.hidden_size)
 
     def forward(
-        self, hidden: torch.Tensor, attention_mask: torch.Tensor | None = None, **kwargs: Unpack[TransformersKwargs]
+        self, hidden: torch.Tensor, attention_mask: AttentionMask | None = None, **kwargs: Unpack[TransformersKwargs]
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         B, L, D = hidden.shape
         query, key, value = (
@@ -113,7 +117,7 @@ def attend(
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,
-    attention_mask: torch.Tensor | None,
+    attention_mask: AttentionMask | None,
     dropout: float = 0.0,
     **kwargs: Any,
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
@@ -149,7 +153,7 @@ class TransformerBlock(nn.Module):
         self.mlp = VQMAEMLP(config)
 
     def forward(
-        self, hidden: torch.Tensor, attention_mask: torch.Tensor | None = None, **kwargs: Unpack[TransformersKwargs]
+        self, hidden: torch.Tensor, attention_mask: AttentionMask | None = None, **kwargs: Unpack[TransformersKwargs]
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         attended, weights = self.attention(self.attention_norm(hidden), attention_mask, **kwargs)
         hidden = hidden + attended
@@ -171,7 +175,7 @@ class VQMAELayer(GradientCheckpointingLayer):
         self,
         hidden: torch.Tensor,
         sizes: dict[str, int],
-        attention_masks: dict[str, torch.Tensor | None],
+        attention_masks: dict[str, AttentionMask | None],
         **kwargs: Unpack[TransformersKwargs],
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """
@@ -298,7 +302,7 @@ class FusionTransformer(nn.Module):
 
     def attention_masks(
         self, hidden: torch.Tensor, sizes: dict[str, int], real: torch.Tensor | None
-    ) -> dict[str, torch.Tensor | None]:
+    ) -> dict[str, AttentionMask | None]:
         """The mask of each stream in the form that the configured attention wants."""
         if real is None:
             return dict.fromkeys(sizes)

@@ -224,7 +224,7 @@ class VQMAEConfig(PreTrainedConfig):
         return problems
 
     def _tube_problems(self) -> list[str]:
-        extents = []
+        extents: list[tuple[str, int, str]] = []
         if "audio" in self.modalities:
             extents += zip(
                 ("audio_num_spectra", "audio_codes_per_spectrum"),
@@ -268,14 +268,15 @@ class VQMAEConfig(PreTrainedConfig):
         return problems
 
     def _tokenizer_problems(self) -> list[str]:
+        shared = {
+            "audio": ("codebook_size", "codes_per_spectrum"),
+            "visual": ("codebook_size", "codes_per_side"),
+        }
         pairs = []
-        if (audio := self.audio_tokenizer_config) is not None:
-            pairs += [
-                ("audio_codebook_size", audio.codebook_size),
-                ("audio_codes_per_spectrum", audio.codes_per_spectrum),
-            ]
-        if (visual := self.visual_tokenizer_config) is not None:
-            pairs += [("visual_codebook_size", visual.codebook_size), ("visual_codes_per_side", visual.codes_per_side)]
+        for modality, fields in shared.items():
+            tokenizer = getattr(self, f"{modality}_tokenizer_config")
+            if tokenizer is not None:
+                pairs += [(f"{modality}_{field}", getattr(tokenizer, field)) for field in fields]
         if self.code_embedding == "tokenizer":
             for modality in self.modalities:
                 tokenizer = getattr(self, f"{modality}_tokenizer_config", None)

@@ -4,7 +4,7 @@ Query2Emo, the classification head that asks the local representations once per 
 Letters: B clips, L tubes, D width, C classes.
 """
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -80,12 +80,13 @@ class Query2Emo(nn.Module):
 
     def __init__(self, config: VQMAEConfig):
         super().__init__()
-        self.class_queries = nn.Parameter(torch.empty(config.num_labels, config.hidden_size))
+        C, D = cast(int, config.num_labels), config.hidden_size  # transformers gives every configuration labels
+        self.class_queries = nn.Parameter(torch.empty(C, D))
         self.encoder_layer = Query2EmoEncoderLayer(config)
         self.encoder_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.decoder_layers = nn.ModuleList([Query2EmoDecoderLayer(config) for _ in range(2)])
         self.decoder_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-        self.output = nn.Linear(config.num_labels * config.hidden_size, config.num_labels)
+        self.output = nn.Linear(C * D, C)
 
     def forward(self, local: torch.Tensor, real: torch.Tensor | None = None, **kwargs: Any) -> torch.Tensor:
         """`local` (B, L, D), `real` (B, L) True where no padding -> logits (B, C)."""
