@@ -43,6 +43,15 @@ VQMAE: dict[str, Any] = {
     "num_labels": 3,
 }
 
+# Choices that change what is computed where; most properties have to hold for every one.
+VARIANTS: dict[str, dict[str, Any]] = {
+    "self": {},
+    "cross": {"encoder_fusion": "cross", "decoder_fusion": "cross", "classifier_pooling": "query2emo"},
+    "class token": {"global_representation": "cls_token"},
+    "sinusoidal": {"position_embedding": "sinusoidal"},
+    "no global": {"global_representation": None, "contrastive": False, "classifier_pooling": "mean"},
+}
+
 
 def audio_tokenizer_config(**overrides: Any) -> AudioVQVAEConfig:
     return AudioVQVAEConfig(**{**AUDIO_TOKENIZER, **overrides})
@@ -79,9 +88,13 @@ def build(model_class: type[PreTrainedModel], config: Any, seed: int = 0) -> Any
     return model
 
 
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
 def random_codes(config: VQMAEConfig, clips: int = 3, seed: int = 0) -> dict[str, torch.Tensor]:
     """Codes of full windows, for every modality of the configuration."""
-    generator = torch.Generator().manual_seed(seed)
+    generator = seeded(seed)
     side = config.visual_codes_per_side
     shapes = {
         "audio": (clips, config.audio_num_spectra, config.audio_codes_per_spectrum),
@@ -98,14 +111,14 @@ def random_codes(config: VQMAEConfig, clips: int = 3, seed: int = 0) -> dict[str
 
 def random_spectra(clips: int = 2, spectra: int = 8, bins: int = 65, seed: int = 0) -> torch.Tensor:
     """Power spectra (clips, spectra, bins): positive, over several orders of magnitude, each clip with its own loudness."""
-    generator = torch.Generator().manual_seed(seed)
+    generator = seeded(seed)
     loudness = torch.arange(1, clips + 1).view(-1, 1, 1)
     return loudness * torch.randn(clips, spectra, bins, generator=generator).mul(2).exp()
 
 
 def random_frames(clips: int = 2, frames: int = 4, side: int = 16, seed: int = 0) -> torch.Tensor:
     """Pixels minus 0.5 (clips, frames, 3, side, side)."""
-    generator = torch.Generator().manual_seed(seed)
+    generator = seeded(seed)
     return torch.rand(clips, frames, 3, side, side, generator=generator) - 0.5
 
 

@@ -4,6 +4,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from small_models import (
+    VARIANTS,
     assert_same,
     audio_tokenizer,
     audio_tokenizer_config,
@@ -19,12 +20,6 @@ from transformers import AutoModel
 from vqmae_hf.modeling.modeling_audio_vqvae import AudioVQVAEModel
 from vqmae_hf.modeling.modeling_vqmae import VQMAEForAudioVisualClassification, VQMAEForPreTraining, VQMAEModel
 
-VARIANTS = {
-    "self": {},
-    "cross": {"encoder_fusion": "cross", "decoder_fusion": "cross", "classifier_pooling": "query2emo"},
-    "class token": {"global_representation": "cls_token"},
-    "sinusoidal": {"position_embedding": "sinusoidal"},
-}
 EVERY_VARIANT = pytest.mark.parametrize("variant", list(VARIANTS))
 EVERY_CLASS = pytest.mark.parametrize(
     "model_class", [VQMAEModel, VQMAEForPreTraining, VQMAEForAudioVisualClassification]

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from small_models import (
+    VARIANTS,
     build,
     random_codes,
     speech_config,
@@ -17,13 +18,7 @@ from vqmae_hf.modeling.token_tubes import (
     visual_tubes_to_codes,
 )
 
-VARIANTS = {
-    "self": {},
-    "cross": {"encoder_fusion": "cross", "decoder_fusion": "cross"},
-    "class token": {"global_representation": "cls_token"},
-    "sinusoidal": {"position_embedding": "sinusoidal"},
-}
-EVERY_VARIANT = pytest.mark.parametrize("variant", list(VARIANTS))
+EVERY_VARIANT = pytest.mark.parametrize("variant", [name for name in VARIANTS if name != "no global"])
 BOTH_IMPLEMENTATIONS = pytest.mark.parametrize("implementation", ["eager", "sdpa"])
 
 
