@@ -7,7 +7,7 @@ per code, D = P d width, K codebook size, C classes. Where both modalities stand
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -19,6 +19,8 @@ from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
 from .aligned_loading import AlignedPreTrainedModel
 from .attention_blocks import FusionTransformer, GlobalPooling, VQMAECrossAttention, VQMAELayer
+from .configuration_audio_vqvae import AudioVQVAEConfig
+from .configuration_visual_vqvae import VisualVQVAEConfig
 from .configuration_vqmae import VQMAEConfig
 from .losses import asymmetric_single_label_loss, info_nce
 from .masking import TubeMasking, draw_coupled_ratios, explicit_masking, random_masking
@@ -45,7 +47,7 @@ class VQMAEPreTrainedModel(AlignedPreTrainedModel):
     config: VQMAEConfig
     base_model_prefix = "model"
     main_input_name = "audio_codes"
-    input_modalities = ("audio", "video")
+    input_modalities = ["audio", "video"]  # noqa: RUF012 - a class attribute of every model, never changed
     supports_gradient_checkpointing = True
     # Losses are means over the batch: Trainer divides by the accumulation steps, as it should.
     accepts_loss_kwargs = False
@@ -86,6 +88,11 @@ class VQMAEPreTrainedModel(AlignedPreTrainedModel):
             module.fill_sinusoids()
         else:
             init_tokenizer_weights(module)
+
+    @property
+    def base_model(self) -> "VQMAEModel":
+        """The encoder: the model itself, or the one inside a model with a head."""
+        return cast(VQMAEModel, super().base_model)
 
     def train(self, mode: bool = True) -> "VQMAEPreTrainedModel":
         """Training mode for everything but frozen tokenizers, which stay in evaluation mode and out of the gradient:
@@ -128,7 +135,7 @@ class VQMAEPreTrainedModel(AlignedPreTrainedModel):
         """The code embedding of the first modality in the configuration, where the model has one of its own."""
         if self.config.code_embedding == "tokenizer":
             raise NotImplementedError("the codebooks of the tokenizers embed the codes; there is no table to return.")
-        return self.base_model.embeddings.codes[self.config.modalities[0]]
+        return self.base_model.embeddings.code_table(self.config.modalities[0])
 
     def set_input_embeddings(self, value: nn.Module) -> None:
         self.base_model.embeddings.codes[self.config.modalities[0]] = value
@@ -143,7 +150,9 @@ class VQMAEModel(VQMAEPreTrainedModel):
     def __init__(self, config: VQMAEConfig):
         super().__init__(config)
         self.modalities = [modality for modality in MODALITIES if modality in config.modalities]
-        audio, visual = config.audio_tokenizer_config, config.visual_tokenizer_config
+        # The configuration has made sub-configurations of dictionaries.
+        audio = cast(AudioVQVAEConfig | None, config.audio_tokenizer_config)
+        visual = cast(VisualVQVAEConfig | None, config.visual_tokenizer_config)
         self.audio_tokenizer = AudioVQVAEModel(audio) if audio is not None else None
         self.visual_tokenizer = VisualVQVAEModel(visual) if visual is not None else None
         self.embeddings = TubeEmbeddings(config, self.modalities)
@@ -355,18 +364,18 @@ class VQMAEForPreTraining(VQMAEPreTrainedModel):
         ratios = self.mask_ratios(mask_ratio, generator)
         maskings = {}
         for modality, inputs in tubes.items():
-            if explicit[modality] is not None:
-                maskings[modality] = _as_masking(explicit[modality], inputs, modality)
-                continue
-            maskings[modality] = random_masking(
-                inputs.codes.shape[0],
-                inputs.grid,
-                ratios[modality],
-                self.config.mask_strategy,
-                inputs.real,
-                generator,
-                inputs.codes.device,
-            )
+            masking = _as_masking(explicit[modality], inputs, modality)
+            if masking is None:
+                masking = random_masking(
+                    inputs.codes.shape[0],
+                    inputs.grid,
+                    ratios[modality],
+                    self.config.mask_strategy,
+                    inputs.real,
+                    generator,
+                    inputs.codes.device,
+                )
+            maskings[modality] = masking
         return maskings
 
     def mask_ratios(
@@ -398,8 +407,8 @@ class VQMAEForPreTraining(VQMAEPreTrainedModel):
             loss = loss + getattr(self.config, f"{modality}_loss_weight") * term
         if self.config.contrastive and len(tubes) == 2:
             term = info_nce(
-                encoded.visual_global,
-                encoded.audio_global,
+                encoded["visual_global"],
+                encoded["audio_global"],
                 self.config.contrastive_temperature,
                 clips_with_both(tubes),
             )
@@ -417,13 +426,13 @@ class VQMAEForAudioVisualClassification(VQMAEPreTrainedModel):
 
     def __init__(self, config: VQMAEConfig):
         super().__init__(config)
-        self.num_labels = config.num_labels
+        self.num_labels = cast(int, config.num_labels)  # transformers gives every configuration labels
         self.loss_type = "ForSequenceClassification"  # for the problem types that self.loss_function serves
         self.model = VQMAEModel(config)
         if config.classifier_pooling == "query2emo":
             self.classifier: nn.Module = Query2Emo(config)
         else:
-            self.classifier = nn.Linear(len(config.modalities) * config.hidden_size, config.num_labels)
+            self.classifier = nn.Linear(len(config.modalities) * config.hidden_size, self.num_labels)
         self.post_init()
 
     @can_return_tuple

@@ -8,12 +8,11 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import torch
-from torch import nn
 
 from .configuration_vqmae import VQMAEConfig
 from .losses import IGNORED
 from .token_tubes import audio_codes_to_tubes, visual_codes_to_tubes
-from .tokenizer_blocks import check_codes
+from .tokenizer_blocks import Tokenizer, check_codes
 
 VALUES_NAME = {"audio": "audio_values", "visual": "pixel_values_videos"}
 
@@ -39,7 +38,7 @@ def prepare_tubes(
     codes: torch.Tensor | None,
     values: torch.Tensor | None,
     attention_mask: torch.Tensor | None,
-    tokenizer: nn.Module | None,
+    tokenizer: Tokenizer | None,
 ) -> TubeInputs:
     """
     Tokenize where values are given, check, and cut into tubes; arguments and errors as [`VQMAEModel.forward`] has them.
@@ -61,12 +60,13 @@ def prepare_tubes(
         codes = tokenizer.encode(values, attention_mask)
     _check_grid(config, modality, codes)
     if modality == "audio":
-        tube_size, grid = config.audio_tube_size, config.audio_grid
+        tube_size = config.audio_tube_size
+        window_grid: tuple[int, ...] = config.audio_grid
         tubes = audio_codes_to_tubes(codes.long(), tube_size)
     else:
-        tube_size, grid = config.visual_tube_size, config.visual_grid
+        tube_size, window_grid = config.visual_tube_size, config.visual_grid
         tubes = visual_codes_to_tubes(codes.long(), tube_size)
-    grid = (codes.shape[1] // tube_size[0], *grid[1:])
+    grid = (codes.shape[1] // tube_size[0], *window_grid[1:])
     code_real = _real_codes(modality, codes, attention_mask, tube_size)
     real = code_real.any(dim=2) if code_real is not None else None
     return TubeInputs(codes, tubes, grid, code_real, real)

@@ -6,7 +6,7 @@ K codebook size.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -81,6 +81,10 @@ class VQMAEDecoder(nn.Module):
         hidden = mask_token.expand(B, masking.mask.shape[1], D)
         return hidden.scatter(1, masking.visible_ids.unsqueeze(2).expand(-1, -1, D), visible)
 
+    def code_head(self, modality: str) -> nn.Linear:
+        """d -> K: the head of every code place of a modality."""
+        return cast(nn.Linear, self.heads[modality])  # torch does not know what a ModuleDict holds
+
     def code_loss(
         self, modality: str, decoded: torch.Tensor, inputs: TubeInputs, masking: TubeMasking
     ) -> torch.Tensor:
@@ -89,10 +93,10 @@ class VQMAEDecoder(nn.Module):
         targets = gather_tubes(inputs.targets, masking.masked_ids)  # (B, M, P)
         if masking.masked_real is not None:
             targets = targets.masked_fill(~masking.masked_real.unsqueeze(2), IGNORED)
-        head = self.heads[modality]
+        head = self.code_head(modality)
         return linear_cross_entropy(hidden.reshape(-1, head.in_features), head, targets.flatten())
 
     def logits(self, modality: str, decoded: torch.Tensor) -> torch.Tensor:
         """Logits of every code place: (B, L, D) -> (B, L, P, K)."""
-        head = self.heads[modality]
+        head = self.code_head(modality)
         return head(decoded.reshape(*decoded.shape[:2], -1, head.in_features))

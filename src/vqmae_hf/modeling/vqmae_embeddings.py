@@ -5,6 +5,7 @@ Letters: B clips, L tubes of a modality, V of them visible, P codes per tube, d 
 """
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import nn
@@ -82,6 +83,10 @@ class TubeEmbeddings(nn.Module):
             else {}
         )
 
+    def code_table(self, modality: str) -> nn.Embedding:
+        """The learned vectors (K, d) of a modality's codes."""
+        return cast(nn.Embedding, self.codes[modality])  # torch does not know what a ModuleDict holds
+
     def forward(
         self,
         modality: str,
@@ -104,7 +109,7 @@ class TubeEmbeddings(nn.Module):
             The sequence (B, V, D), and which places are real, (B, V) or None where all are.
         """
         codes, code_real, real = inputs.codes, inputs.code_real, inputs.real
-        table = codebook if codebook is not None else self.codes[modality].weight
+        table = codebook if codebook is not None else self.code_table(modality).weight
         positions = self.positions(modality, codes.shape[1])  # (L, D)
         if masking is not None:
             codes = gather_tubes(codes, masking.visible_ids)
