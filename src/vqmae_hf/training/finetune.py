@@ -1,0 +1,197 @@
+"""Fine-tune a VQ-MAE to name emotions: `python -m vqmae_hf.training.finetune --pretrained ... --token_store ...`
+
+The epoch is chosen on the validation speakers; the test speakers are asked once, at the end, for `results.json`.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from datasets import ClassLabel, Dataset, DatasetDict
+from torch.nn import functional as F
+from transformers import set_seed
+
+from vqmae_hf.data.shards import write_json
+from vqmae_hf.data.token_store import check_token_store, load_token_store, read_token_store_info
+from vqmae_hf.evaluation.metrics import class_confusions, classification_metrics, make_compute_metrics, pool_windows
+from vqmae_hf.modeling.losses import asymmetric_single_label_loss
+from vqmae_hf.modeling.modeling_vqmae import VQMAEForAudioVisualClassification
+from vqmae_hf.training.arguments import FinetuneArguments
+from vqmae_hf.training.assembly import build_vqmae, inner_tokenizers, load_tokenizers, processor_for_store
+from vqmae_hf.training.recipes import parse_arguments
+from vqmae_hf.training.stage_trainer import StageTrainer
+from vqmae_hf.training.stages import StageResult, run_stage, split_speakers_of
+from vqmae_hf.training.token_batches import ClassificationCollator, TokenWindows
+
+RESULTS_NAME = "results.json"
+
+
+@dataclass
+class FinetuneResult(StageResult):
+    """A `StageResult` with `results`, the content of `results.json`; see `report_test`."""
+
+    results: dict[str, Any]
+
+
+def run(args: FinetuneArguments) -> FinetuneResult:
+    """Train a `VQMAEForAudioVisualClassification`, choose its epoch, report on test speakers, save it for the pipeline."""
+    set_seed(args.seed)
+    store = load_token_store(args.token_store)
+    class_names = emotion_names(store, args.token_store)
+    model = build_classifier(args, class_names)
+    expected = {f"{name}_tokenizer": tokenizer for name, tokenizer in inner_tokenizers(model).items()}
+    check_token_store(args.token_store, **expected)
+    parts = split_speakers_of(store, args)
+    train_data = TokenWindows(parts["train"], model.config, modalities=args.modalities, seed=args.seed)
+    validation_data = TokenWindows(parts["validation"], model.config, modalities=args.modalities, windows="all")
+    trainer, result = run_stage(
+        args,
+        model,
+        processor_for_store(model.config, read_token_store_info(args.token_store)),
+        train_data=train_data,
+        validation_data=validation_data,
+        collator=ClassificationCollator(
+            model.config, modality_dropout=args.modality_dropout, time_masking=args.time_masking, seed=args.seed
+        ),
+        compute_metrics=make_compute_metrics(validation_data.clip_index),
+        loss_function=choose_loss(args, model, train_data.store["emotion"][:]),
+    )
+    results = report_test(trainer, parts, args.modalities, class_names)
+    if trainer.is_world_process_zero():
+        write_json(Path(args.output_dir) / RESULTS_NAME, results)
+    return FinetuneResult(**vars(result), results=results)
+
+
+def emotion_names(store: Dataset, folder: str) -> list[str]:
+    """Class names of the store's emotions.
+
+    Raises:
+        ValueError: the store has none.
+    """
+    feature = store.features.get("emotion")
+    if not isinstance(feature, ClassLabel):
+        raise ValueError(
+            f"{folder} has no emotions (its columns: {store.column_names}); tokenize a corpus whose loader gives a "
+            "column emotion."
+        )
+    return feature.names
+
+
+def build_classifier(args: FinetuneArguments, class_names: Sequence[str]) -> VQMAEForAudioVisualClassification:
+    """The classifier on a pre-trained encoder, or from scratch.
+
+    Raises:
+        ValueError: a modality to train on that the model does not have, or sizes that do not fit.
+    """
+    fields: dict[str, Any] = {
+        **(args.model_overrides or {}),
+        "id2label": dict(enumerate(class_names)),
+        "label2id": {name: i for i, name in enumerate(class_names)},
+    }
+    for name in ("classifier_pooling", "classifier_loss"):
+        if getattr(args, name) is not None:
+            fields[name] = getattr(args, name)
+    if args.pretrained is not None:
+        model = VQMAEForAudioVisualClassification.from_pretrained(args.pretrained, **fields)
+    else:
+        tokenizers = load_tokenizers(args.audio_tokenizer, args.visual_tokenizer)
+        model = build_vqmae(VQMAEForAudioVisualClassification, args.model_preset, tokenizers, **fields)
+    absent = sorted(set(args.modalities) - set(model.config.modalities))
+    if absent:
+        raise ValueError(
+            f"modalities={args.modalities}: the model has {list(model.config.modalities)} and no {absent}."
+        )
+    return model
+
+
+def choose_loss(
+    args: FinetuneArguments, model: VQMAEForAudioVisualClassification, labels: Sequence[int]
+) -> Callable[[Any, dict[str, Any]], torch.Tensor] | None:
+    """None for the model's own loss; the same with a weight per class where classes shall count alike."""
+    if args.class_weights == "none":
+        return None
+    counts = np.bincount(labels, minlength=model.config.num_labels)
+    weights = torch.tensor(len(labels) / (model.config.num_labels * np.maximum(counts, 1)), dtype=torch.float32)
+    return ClassWeightedLoss(model.config.classifier_loss, weights.to(args.device))
+
+
+class ClassWeightedLoss:
+    """The classifier's loss as a weighted mean over the batch: clip i counts `weights[labels[i]]`.
+
+    Args:
+        name: "asymmetric" or "cross_entropy".
+        weights: (C,).
+    """
+
+    def __init__(self, name: str, weights: torch.Tensor):
+        self.name = name
+        self.weights = weights
+
+    def __call__(self, outputs: Any, inputs: dict[str, Any]) -> torch.Tensor:
+        logits, labels = outputs["logits"].float(), inputs["labels"]
+        if self.name == "cross_entropy":
+            return F.cross_entropy(logits, labels, self.weights)
+        # The loss is a mean over clips; over batches of one clip each, it is the loss of every clip.
+        losses = torch.vmap(asymmetric_single_label_loss)(logits.unsqueeze(1), labels.unsqueeze(1))
+        weights = self.weights[labels]
+        return (losses * weights).sum() / weights.sum()
+
+
+def report_test(
+    trainer: StageTrainer, parts: DatasetDict, modalities: Sequence[str], class_names: Sequence[str]
+) -> dict[str, Any]:
+    """Ask the test speakers, with all modalities and, where there are two, with each alone.
+
+    Returns:
+        `classes`, `chance` (accuracy of guessing), `speakers` of the three parts, `best_validation` (value of the metric
+        that chose the epoch), and `test`: by modalities ("audio+visual", "audio", "visual") `metrics`,
+        `confusion_matrix` (rows: true classes) and `predictions` of each clip (`clip_id`, `speaker`, `emotion`,
+        `predicted`, `probabilities` in the order of `classes`).
+    """
+    subsets = [list(modalities), *([[name] for name in modalities] if len(modalities) > 1 else [])]
+    return {
+        "classes": list(class_names),
+        "chance": 1 / len(class_names),
+        "speakers": {name: sorted(set(part["speaker"])) for name, part in parts.items()},
+        "best_validation": trainer.state.best_metric,
+        "test": {"+".join(subset): _ask(trainer, parts["test"], subset, class_names) for subset in subsets},
+    }
+
+
+def _ask(
+    trainer: StageTrainer, test: Dataset, modalities: Sequence[str], class_names: Sequence[str]
+) -> dict[str, Any]:
+    data = TokenWindows(test, trainer.model.config, modalities=modalities, windows="all")
+    trainer.compute_metrics = None  # that one pools the validation windows
+    logits = trainer.predict(data).predictions
+    probabilities = pool_windows(logits, data.clip_index)
+    labels, predicted = np.asarray(data.store["emotion"][:]), probabilities.argmax(axis=1)
+    clips = data.store.select_columns(["clip_id", "speaker"]).to_list()
+    return {
+        "metrics": classification_metrics(labels, predicted),
+        "confusion_matrix": class_confusions(labels, predicted, len(class_names)).tolist(),
+        "predictions": [
+            {
+                **clip,
+                "emotion": class_names[label],
+                "predicted": class_names[guess],
+                "probabilities": [round(p, 6) for p in row],
+            }
+            for clip, label, guess, row in zip(clips, labels, predicted, probabilities.tolist(), strict=True)
+        ],
+    }
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """The command line."""
+    result = run(parse_arguments(FinetuneArguments, argv))
+    for modalities, report in result.results["test"].items():
+        scores = "  ".join(f"{name} {value:.3f}" for name, value in report["metrics"].items())
+        print(f"test speakers, {modalities}: {scores}  (chance {result.results['chance']:.3f})")
+
+
+if __name__ == "__main__":
+    main()

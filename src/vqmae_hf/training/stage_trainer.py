@@ -1,0 +1,128 @@
+"""The training loop of every stage: `transformers.Trainer` on Accelerate, plus what it cannot be told from outside."""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import find_batch_size
+from transformers import Trainer
+from transformers.trainer_utils import EvalLoopOutput
+
+
+class DivergedTrainingError(RuntimeError):
+    """The loss became NaN or infinite."""
+
+
+class TermAverages:
+    """Running means of named scalars that stay on their device until they are read."""
+
+    def __init__(self, names: Sequence[str]):
+        self.names = tuple(names)
+        self.clear()
+
+    def clear(self) -> None:
+        self.sums: dict[str, torch.Tensor] = {}
+        self.weights: dict[str, float] = dict.fromkeys(self.names, 0.0)
+
+    def add(self, outputs: dict[str, Any], weight: float) -> None:
+        """Count the terms that the outputs have."""
+        for name in self.names:
+            value = outputs.get(name)
+            if value is not None:
+                total = value.detach().float().mean() * weight
+                self.sums[name] = self.sums[name] + total if name in self.sums else total
+                self.weights[name] += weight
+
+    def take(self, accelerator: Accelerator) -> dict[str, float]:
+        """Means over what was added, in all processes, since the last time. The one place that waits for the device."""
+        if not self.names:
+            return {}
+        zero = torch.zeros((), device=accelerator.device)
+        sums = torch.stack([self.sums.get(name, zero) for name in self.names])
+        weights = torch.tensor([self.weights[name] for name in self.names], device=sums.device)
+        totals = accelerator.reduce(torch.stack([sums, weights]), reduction="sum").tolist()
+        self.clear()
+        return {name: total / count for name, total, count in zip(self.names, *totals, strict=True) if count}
+
+
+class StageTrainer(Trainer):
+    """A subclass for three reasons, each a method that Trainer offers no other way to reach:
+
+    - `compute_loss`: the terms of the loss are outputs of the model, and Trainer drops them in training;
+    - `evaluation_loop`: their means over a data set belong to its metrics, before the best epoch is chosen;
+    - `log`: they belong to the log of the same step, and a diverged run must stop.
+
+    Args:
+        terms: names of scalar outputs to report.
+        loss_function: `(outputs, inputs) -> loss` in place of the model's own.
+        **options: as for `Trainer`.
+    """
+
+    def __init__(
+        self,
+        *,
+        terms: Sequence[str] = (),
+        loss_function: Callable[[Any, dict[str, Any]], torch.Tensor] | None = None,
+        **options: Any,
+    ):
+        super().__init__(**options)
+        # Our losses are means over the batch at hand. Trainer takes `**kwargs` in a forward for the promise to divide by
+        # `num_items_in_batch`, and would not divide by the accumulation steps itself.
+        self.model_accepts_loss_kwargs = False
+        self.loss_function = loss_function
+        self.training_terms = TermAverages(terms)
+        self.evaluation_terms = TermAverages(terms)
+        self.code_counts: torch.Tensor | None = None
+
+    def compute_loss(
+        self,
+        model: torch.nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: torch.Tensor | int | None = None,
+    ) -> Any:
+        loss, outputs = super().compute_loss(model, inputs, return_outputs=True)
+        if self.loss_function is not None:
+            loss = self.loss_function(outputs, inputs)
+        if model.training:
+            self.training_terms.add(outputs, weight=1.0)
+        else:
+            self.evaluation_terms.add(outputs, weight=float(find_batch_size(inputs)))
+            self._count_codes(outputs)
+        return (loss, outputs) if return_outputs else loss
+
+    def evaluation_loop(self, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any) -> EvalLoopOutput:
+        self.evaluation_terms.clear()
+        self.code_counts = None
+        output = super().evaluation_loop(*args, metric_key_prefix=metric_key_prefix, **kwargs)
+        metrics = {**self.evaluation_terms.take(self.accelerator), **self._codebook_metrics()}
+        output.metrics.update({f"{metric_key_prefix}_{name}": value for name, value in metrics.items()})
+        return output
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        if "loss" in logs:
+            if not math.isfinite(logs["loss"]):
+                raise DivergedTrainingError(
+                    f"the loss is {logs['loss']} at step {self.state.global_step}; lower learning_rate or max_grad_norm "
+                    f"and start again (the last good checkpoint is in {self.args.output_dir})."
+                )
+            logs.update(self.training_terms.take(self.accelerator))
+        super().log(logs, start_time)
+
+    def _count_codes(self, outputs: dict[str, Any]) -> None:
+        """Add up how often a tokenizer uses each code, over the whole validation set."""
+        codes = outputs.get("codes")
+        if codes is not None:
+            counts = torch.bincount(codes.flatten(), minlength=self.model.config.codebook_size)
+            self.code_counts = counts if self.code_counts is None else self.code_counts + counts
+
+    def _codebook_metrics(self) -> dict[str, float]:
+        """Share of the codes that the validation set uses, and exp(entropy of their usage)."""
+        if self.code_counts is None:
+            return {}
+        counts = self.accelerator.reduce(self.code_counts, reduction="sum").double()
+        usage = counts / counts.sum()
+        entropy = -torch.xlogy(usage, usage).sum()
+        return {"codebook_usage": (counts > 0).double().mean().item(), "codebook_perplexity": entropy.exp().item()}

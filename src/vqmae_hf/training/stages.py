@@ -1,0 +1,210 @@
+"""What the training programs share: opening their data, the split of the speakers, one run of the loop, its files."""
+
+import dataclasses
+import json
+import logging
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from accelerate import PartialState
+from datasets import Dataset, DatasetDict
+from transformers import PreTrainedModel, ProcessorMixin, TrainerState, TrainingArguments
+from transformers.trainer import TRAINER_STATE_NAME
+from transformers.trainer_utils import get_last_checkpoint
+
+from vqmae_hf.data.corpora import load_corpus
+from vqmae_hf.data.prepared_clips import load_prepared_clips, prepare_clips
+from vqmae_hf.data.shards import write_json, write_lines
+from vqmae_hf.data.splits import speaker_folds, speaker_split
+from vqmae_hf.training.arguments import CorpusArguments, StageArguments
+from vqmae_hf.training.callbacks import (
+    LOG_HISTORY_NAME,
+    EpochCallback,
+    LogHistoryCallback,
+    Painter,
+    PictureCallback,
+    ProcessorCallback,
+    tensorboard_callback,
+)
+from vqmae_hf.training.stage_trainer import StageTrainer
+
+METRICS_NAME = "metrics.json"
+ARGUMENTS_NAME = "arguments.json"
+
+logger = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass
+class StageResult:
+    """What a stage leaves behind.
+
+    Args:
+        output_dir: folder of the final model (and of checkpoints, `metrics.json`, `log_history.jsonl`, `pictures/`).
+        model: the trained model, in evaluation mode; of the best epoch where the stage chooses one.
+        metrics: `train` (seconds, mean loss) and `validation`, as in `metrics.json`.
+        log_history: what was logged, oldest first, as in `log_history.jsonl`.
+    """
+
+    output_dir: Path
+    model: PreTrainedModel
+    metrics: dict[str, Any]
+    log_history: list[dict[str, float]]
+
+
+def open_clips(args: CorpusArguments) -> Dataset:
+    """The prepared clips of `clips_dir`, made first if a corpus is named and they are not there."""
+    # One process prepares; the others find the clips there.
+    with PartialState().main_process_first():
+        if args.corpus is None:
+            return load_prepared_clips(args.clips_dir)
+        corpus = load_corpus(args.corpus, args.corpus_root, **(args.corpus_options or {}))
+        options = {"face_size": args.face_size, **(args.clip_options or {})}
+        return prepare_clips(corpus, args.clips_dir, num_processes=args.preparation_processes, **options)
+
+
+def split_speakers_of(dataset: Dataset, args: StageArguments) -> DatasetDict:
+    """Rows for train, validation and test: every row for train where no speaker is held out."""
+    if args.trains_on_everyone:
+        return DatasetDict({"train": dataset})
+    if args.num_folds:
+        return speaker_folds(dataset, num_folds=args.num_folds, seed=args.split_seed)[args.fold]
+    shares = (1 - args.validation_share - args.test_share, args.validation_share, args.test_share)
+    return speaker_split(dataset, fractions=shares, seed=args.split_seed)
+
+
+def run_stage(
+    args: StageArguments,
+    model: PreTrainedModel,
+    processor: ProcessorMixin,
+    *,
+    train_data: Any,
+    validation_data: Any | None,
+    collator: Callable | None = None,
+    terms: Sequence[str] = (),
+    paint: Painter | None = None,
+    **trainer_options: Any,
+) -> tuple[StageTrainer, StageResult]:
+    """Train, from the last checkpoint if there is one, then validate and save.
+
+    Args:
+        args: of the stage.
+        model: untrained, or where training starts from.
+        processor: saved beside the model in every checkpoint.
+        train_data: a dataset with `set_epoch`.
+        validation_data: None where nothing is held out.
+        collator: items -> batch.
+        terms: scalar outputs of the model to log.
+        paint: the model -> pictures, drawn after every validation.
+        **trainer_options: further arguments of `StageTrainer`.
+
+    Returns:
+        The trainer, for further evaluations, and the result, whose files are written.
+    """
+    checkpoint = find_checkpoint(args)
+    trainer = StageTrainer(
+        model=model,
+        args=args,
+        train_dataset=train_data,
+        eval_dataset=validation_data,
+        data_collator=collator,
+        terms=terms,
+        callbacks=[EpochCallback(train_data), LogHistoryCallback(), ProcessorCallback(processor)],
+        **trainer_options,
+    )
+    tensorboard = tensorboard_callback(args.output_dir)
+    trainer.add_callback(tensorboard)
+    if paint is not None:
+        trainer.add_callback(PictureCallback(paint, tensorboard))
+
+    metrics: dict[str, Any] = {"train": train_to_the_end(trainer, checkpoint)}
+    if validation_data is not None:
+        metrics["validation"] = _without_prefix(trainer.evaluate(), "eval_")
+    model.eval()
+    save_stage(trainer, processor, metrics)
+    if tensorboard.tb_writer is not None:
+        tensorboard.tb_writer.close()
+    return trainer, StageResult(Path(args.output_dir), model, metrics, trainer.state.log_history)
+
+
+def train_to_the_end(trainer: StageTrainer, checkpoint: str | None) -> dict[str, float]:
+    """Train on from the checkpoint, unless it is the last one of a finished run; returns the metrics of training.
+
+    Trainer would give a finished run one step more where it ended within an epoch.
+    """
+    args = trainer.args
+    if checkpoint is None or not is_finished(args, state := read_state(checkpoint)):
+        return _without_prefix(trainer.train(resume_from_checkpoint=checkpoint).metrics, "train_")
+    if args.load_best_model_at_end and state.best_model_checkpoint is not None:
+        checkpoint = str(Path(args.output_dir) / Path(state.best_model_checkpoint).name)
+    trainer.model.load_state_dict(type(trainer.model).from_pretrained(checkpoint).state_dict())
+    trainer.state = state
+    before = Path(args.output_dir) / METRICS_NAME
+    return json.loads(before.read_text(encoding="utf-8"))["train"] if before.exists() else {}
+
+
+def read_state(checkpoint: str) -> TrainerState:
+    """The trainer's state at a checkpoint."""
+    return TrainerState.load_from_json(str(Path(checkpoint) / TRAINER_STATE_NAME))
+
+
+def is_finished(args: TrainingArguments, state: TrainerState) -> bool:
+    """Whether training with these arguments is over, as opposed to training with fewer epochs or steps."""
+    if args.max_steps > 0:
+        return state.global_step >= args.max_steps
+    return state.global_step >= state.max_steps and state.num_train_epochs == math.ceil(args.num_train_epochs)
+
+
+def find_checkpoint(args: StageArguments) -> str | None:
+    """The checkpoint to continue from, after checking that it is one of the same run.
+
+    Raises:
+        ValueError: there is one, but `resume` is off, or it was trained on other data or as another model.
+    """
+    output_dir = Path(args.output_dir)
+    output_dir.mkdir(parents=True, exist_ok=True)
+    checkpoint = get_last_checkpoint(str(output_dir))
+    record = output_dir / ARGUMENTS_NAME
+    own = own_arguments(args)
+    if checkpoint is not None:
+        if not args.resume:
+            raise ValueError(
+                f"{output_dir} holds checkpoints and resume is off; delete them or choose another output_dir."
+            )
+        before = json.loads(record.read_text(encoding="utf-8"))
+        changed = [
+            f"{name} was {before.get(name)!r}, is {value!r}"
+            for name, value in own.items()
+            if before.get(name) != value
+        ]
+        if changed:
+            raise ValueError(
+                f"{output_dir} holds the checkpoints of another run ({'; '.join(changed)}); choose another output_dir "
+                "or the former values."
+            )
+        logger.warning("Continuing from %s.", checkpoint)
+    if args.should_save:
+        write_json(record, own)
+    return checkpoint
+
+
+def own_arguments(args: StageArguments) -> dict[str, Any]:
+    """The arguments that say what is trained on what; the others, transformers' own, say how a run goes."""
+    inherited = {field.name for field in dataclasses.fields(TrainingArguments)}
+    free = {"recipe", "resume", "picture_clips", "preparation_processes"}
+    names = [field.name for field in dataclasses.fields(args) if field.name not in inherited | free]
+    return json.loads(json.dumps({name: getattr(args, name) for name in names}))
+
+
+def save_stage(trainer: StageTrainer, processor: ProcessorMixin, metrics: dict[str, Any]) -> None:
+    """Write the final model, its processor, `metrics.json` and the whole `log_history.jsonl` to the output folder."""
+    trainer.save_model()
+    if trainer.is_world_process_zero():
+        processor.save_pretrained(trainer.args.output_dir)
+        write_json(Path(trainer.args.output_dir) / METRICS_NAME, metrics)
+        write_lines(Path(trainer.args.output_dir) / LOG_HISTORY_NAME, trainer.state.log_history)
+
+
+def _without_prefix(metrics: dict[str, float], prefix: str) -> dict[str, float]:
+    return {name.removeprefix(prefix): value for name, value in metrics.items()}

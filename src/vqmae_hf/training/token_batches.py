@@ -1,0 +1,255 @@
+"""What the masked autoencoder and the classifier train on: windows of a token store.
+
+Every draw (window, mask, dropped modality) depends on the seed, the epoch and the clips of the batch and on nothing
+else, so that a resumed run equals an uninterrupted one and validation always asks the same.
+
+Letters: B windows of a batch, T frames, S spectra, C codes per spectrum, G x G codes per frame.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from datasets import Dataset as TokenStore
+from torch.utils.data import Dataset
+
+from vqmae_hf.modeling.clip_windows import plan_windows
+from vqmae_hf.modeling.configuration_vqmae import VQMAEConfig
+
+Item = dict[str, Any]
+
+
+class TokenWindows(Dataset):
+    """Windows of the model's length (2 s in VQ-MAE) cut from the clips of a token store.
+
+    Items: `audio_codes` (S, C) and `visual_codes` (T, G, G), those that are asked for, views of the store's integers,
+    shorter than the window where the clip is, and None where the clip lacks the modality; `label` (int, where the store
+    has emotions); `visit` (epoch, item), the seed of whatever a collator draws; `training`, whether it may draw.
+
+    Args:
+        store: as of `load_token_store`; clips without any of the modalities are left out.
+        config: of the model; its window and code shapes.
+        modalities: those that items hold.
+        windows: "random" draws one window per clip and epoch, for training; "all" yields every window, side by side,
+            the last one ending with its clip.
+        seed: of the draws.
+
+    Attributes:
+        store: the rows that are used, in order.
+        clip_index: (number of items,) the row of `store` that each item is cut from.
+    """
+
+    def __init__(
+        self,
+        store: TokenStore,
+        config: VQMAEConfig,
+        *,
+        modalities: Sequence[str] = ("audio", "visual"),
+        windows: Literal["random", "all"] = "random",
+        seed: int = 0,
+    ):
+        self.modalities = [name for name in modalities if name in config.modalities]
+        self.config = config
+        self.seed = seed
+        self.epoch = 0
+        lengths = _lengths_in_frames(store, self.modalities, self.spectra_per_frame)
+        present = np.flatnonzero(lengths)
+        if not len(present):
+            raise ValueError(f"no clip of the token store has {' or '.join(self.modalities)} codes.")
+        self.store = store.select(present)
+        self.lengths = lengths[present]
+        self._rows = self.store.with_format("arrow")
+        self._starts: np.ndarray | None = None
+        self.clip_index = np.arange(len(present))
+        if windows == "all":
+            plan = plan_windows(self.lengths.tolist(), self.window_frames, self.window_frames)
+            self.clip_index, self._starts = plan.clip_index.numpy(), plan.starts.numpy()
+
+    @property
+    def spectra_per_frame(self) -> int:
+        """Spectra that belong to one frame; an audio-only model counts in spectra."""
+        both = {"audio", "visual"} <= set(self.config.modalities)
+        return self.config.audio_num_spectra // self.config.visual_num_frames if both else 1
+
+    @property
+    def window_frames(self) -> int:
+        """Frames of a window; spectra, in an audio-only model."""
+        return self.config.visual_num_frames if "visual" in self.config.modalities else self.config.audio_num_spectra
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch's draws."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self.clip_index)
+
+    def __getitem__(self, i: int) -> Item:
+        return self.__getitems__([i])[0]
+
+    def __getitems__(self, indices: Sequence[int]) -> list[Item]:
+        """Items of a whole batch from one look-up in the store."""
+        clips = self.clip_index[np.asarray(indices)]
+        rows = self._rows[clips.tolist()]
+        codes = {name: _split_lists(rows[f"{name}_codes"]) for name in self.modalities}
+        labels = rows["emotion"].to_pylist() if "emotion" in rows.column_names else None
+        items = []
+        for place, (i, clip) in enumerate(zip(indices, clips.tolist(), strict=True)):
+            start = self._start(i, clip)
+            item: Item = {name: self._cut(name, codes[name][place], start) for name in self.modalities}
+            item = {f"{name}_codes": window for name, window in item.items()}
+            if labels is not None:
+                item["label"] = labels[place]
+            items.append({**item, "visit": (self.epoch, int(i)), "training": self._starts is None})
+        return items
+
+    def _start(self, i: int, clip: int) -> int:
+        """First frame of item i."""
+        if self._starts is not None:
+            return int(self._starts[i])
+        room = int(self.lengths[clip]) - self.window_frames
+        return 0 if room <= 0 else int(np.random.default_rng((self.seed, self.epoch, i)).integers(room + 1))
+
+    def _cut(self, modality: str, codes: np.ndarray, start: int) -> np.ndarray | None:
+        """The window from frame `start` on of a clip's flat codes; None where the clip has none there."""
+        per_frame = self.spectra_per_frame if modality == "audio" else 1
+        shape = codes_per_step(self.config, modality)
+        window = codes.reshape(-1, *shape)[start * per_frame : (start + self.window_frames) * per_frame]
+        return window if len(window) else None
+
+
+class CodeCollator:
+    """Items of `TokenWindows` as model inputs.
+
+    | key | shape | when |
+    |---|---|---|
+    | `audio_codes` | (B, S, C) int64, zeros where the mask is | items have the key |
+    | `audio_attention_mask` | (B, S) int64, 1 real, 0 padding or missing | some clip does not fill the window |
+    | `visual_codes` | (B, T, G, G) int64, zeros where the mask is | items have the key |
+    | `visual_attention_mask` | (B, T) int64 | some clip does not fill the window |
+
+    Full windows get no mask, which spares the attention one. A modality that every clip lacks is still there, all
+    padding: in a distributed run every process must take part in the same exchanges.
+    """
+
+    def __init__(self, config: VQMAEConfig):
+        self.config = config
+
+    def __call__(self, items: list[Item]) -> dict[str, Any]:
+        """The table above."""
+        batch = {}
+        for modality in _modalities(items):
+            steps = self.config.audio_num_spectra if modality == "audio" else self.config.visual_num_frames
+            codes = np.zeros((len(items), steps, *codes_per_step(self.config, modality)), dtype=np.int64)
+            mask = np.zeros((len(items), steps), dtype=np.int64)
+            for row, item in enumerate(items):
+                window = item[f"{modality}_codes"]
+                if window is not None:
+                    codes[row, : len(window)] = window
+                    mask[row, : len(window)] = 1
+            batch[f"{modality}_codes"] = torch.from_numpy(codes)
+            if not mask.all():
+                batch[f"{modality}_attention_mask"] = torch.from_numpy(mask)
+        return batch
+
+
+class PretrainingCollator(CodeCollator):
+    """Adds `generator`, from which the model draws the batch's masks: the same whenever the same batch comes again.
+
+    It stands last, since accelerate reads the batch size off the first entry.
+    """
+
+    def __init__(self, config: VQMAEConfig, seed: int = 0):
+        super().__init__(config)
+        self.seed = seed
+
+    def __call__(self, items: list[Item]) -> dict[str, Any]:
+        draw = batch_generator(self.seed, items)
+        generator = torch.Generator().manual_seed(int(draw.integers(2**63)))
+        return {**super().__call__(items), "generator": generator}
+
+
+class ClassificationCollator(CodeCollator):
+    """Adds `labels` (B,) int64, and leaves things out of what is drawn for training.
+
+    Args:
+        config: of the model.
+        modality_dropout: share of the batches that lack one of two modalities, each as often.
+        time_masking: share of each clip's time steps of tubes whose attention mask becomes 0, per modality; one real
+            step is always left.
+        seed: of the draws.
+    """
+
+    def __init__(
+        self, config: VQMAEConfig, *, modality_dropout: float = 0.0, time_masking: float = 0.0, seed: int = 0
+    ):
+        super().__init__(config)
+        self.modality_dropout = modality_dropout
+        self.time_masking = time_masking
+        self.seed = seed
+
+    def __call__(self, items: list[Item]) -> dict[str, Any]:
+        training = items[0]["training"]
+        draw = batch_generator(self.seed, items)
+        batch = super().__call__(self._drop_modality(items, draw) if training else items)
+        if training and self.time_masking:
+            for modality in _modalities(items):
+                self._mask_times(batch, modality, draw)
+        batch["labels"] = torch.tensor([item["label"] for item in items])
+        return batch
+
+    def _drop_modality(self, items: list[Item], draw: np.random.Generator) -> list[Item]:
+        """Now and then, the items without one of their modalities; only where every clip has the other."""
+        modalities = _modalities(items)
+        kept = modalities[int(draw.integers(len(modalities)))]
+        if draw.random() >= self.modality_dropout or any(item[f"{kept}_codes"] is None for item in items):
+            return items
+        dropped = {f"{name}_codes" for name in modalities} - {f"{kept}_codes"}
+        return [{name: value for name, value in item.items() if name not in dropped} for item in items]
+
+    def _mask_times(self, batch: dict[str, torch.Tensor], modality: str, draw: np.random.Generator) -> None:
+        if f"{modality}_codes" not in batch:
+            return
+        name = f"{modality}_attention_mask"
+        B, steps = batch[f"{modality}_codes"].shape[:2]
+        mask = batch.get(name, torch.ones(B, steps, dtype=torch.long))
+        tube_steps = self.config.audio_tube_size[0] if modality == "audio" else self.config.visual_tube_size[0]
+        noise = draw.random((B, steps // tube_steps))
+        keep = noise >= self.time_masking
+        # The first tube of a clip is always real; it may not be the only one that is left out.
+        real = mask[:, ::tube_steps].numpy() == 1
+        noise[~real] = -1
+        keep |= noise == noise.max(axis=1, keepdims=True)
+        batch[name] = mask * torch.from_numpy(keep.repeat(tube_steps, axis=1).astype(np.int64))
+
+
+def batch_generator(seed: int, items: list[Item]) -> np.random.Generator:
+    """The generator of a batch: no clip comes twice in an epoch, so the first item tells the batch from all others."""
+    return np.random.default_rng((seed, *items[0]["visit"]))
+
+
+def _modalities(items: list[Item]) -> list[str]:
+    return [name for name in ("audio", "visual") if f"{name}_codes" in items[0]]
+
+
+def codes_per_step(config: VQMAEConfig, modality: str) -> tuple[int, ...]:
+    """Shape of the codes of one spectrum, (C,), or of one frame, (G, G)."""
+    if modality == "audio":
+        return (config.audio_codes_per_spectrum,)
+    return (config.visual_codes_per_side,) * 2
+
+
+def _lengths_in_frames(store: TokenStore, modalities: Sequence[str], spectra_per_frame: int) -> np.ndarray:
+    """Frames of each clip, or, without pictures, those that its spectra (the last begun one included) would fill."""
+    lengths = np.zeros(len(store), dtype=np.int64)
+    if "audio" in modalities:
+        lengths = -(-np.asarray(store["num_spectra"][:]) // spectra_per_frame)
+    if "visual" in modalities:
+        frames = np.asarray(store["num_frames"][:])
+        lengths = np.where(frames > 0, frames, lengths)
+    return lengths
+
+
+def _split_lists(column: Any) -> list[np.ndarray]:
+    """A pyarrow list column as views of its numbers."""
+    return [row.values.to_numpy() for row in column]

@@ -1,0 +1,61 @@
+"""A small world for the training programs: clips without media, untrained tokenizers, and the store of their codes."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+from datasets import Dataset
+from tests.fake_clips import fake_corpus, fake_load_clip
+
+from vqmae_hf import AudioVQVAEConfig, AudioVQVAEModel, VisualVQVAEConfig, VisualVQVAEModel
+from vqmae_hf.data import prepared_clips
+from vqmae_hf.data.prepared_clips import prepare_clips
+from vqmae_hf.data.token_store import write_token_store
+from vqmae_hf.training.assembly import processor_for_tokenizers
+
+# Small enough for a step in some ten milliseconds.
+SMALL_VQMAE = {"num_hidden_layers": 1, "decoder_num_hidden_layers": 1}
+
+
+@dataclass
+class World:
+    """Folders, and the opened datasets."""
+
+    root: Path
+    clips: Dataset
+    store: Dataset
+
+    @property
+    def clips_dir(self) -> str:
+        return str(self.root / "clips")
+
+    @property
+    def tokens(self) -> dict[str, str]:
+        """Arguments of the stages that train on codes."""
+        return {
+            "token_store": str(self.root / "store"),
+            "audio_tokenizer": str(self.root / "audio"),
+            "visual_tokenizer": str(self.root / "visual"),
+        }
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory):
+    root = tmp_path_factory.mktemp("world")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("datasets.config.HF_DATASETS_CACHE", root / "cache")
+        patch.setattr(prepared_clips, "load_clip", fake_load_clip)
+        clips = prepare_clips(fake_corpus(num_speakers=6), root / "clips", face_size=64)
+        torch.manual_seed(0)
+        tokenizers = {
+            "audio": AudioVQVAEModel(AudioVQVAEConfig.from_preset("tiny")).eval(),
+            "visual": VisualVQVAEModel(VisualVQVAEConfig.from_preset("tiny")).eval(),
+        }
+        for name, tokenizer in tokenizers.items():
+            tokenizer.save_pretrained(root / name)
+        processor = processor_for_tokenizers(tokenizers)
+        store = write_token_store(
+            clips, *tokenizers.values(), root / "store", processor=processor, show_progress=False
+        )
+        yield World(root, clips, store)
