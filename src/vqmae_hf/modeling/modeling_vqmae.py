@@ -63,6 +63,10 @@ class VQMAEPreTrainedModel(AlignedPreTrainedModel):
         "global_attentions": OutputRecorder(VQMAECrossAttention, index=1, layer_name="global_pooling"),
     }
 
+    def __init__(self, config: VQMAEConfig):
+        config.validate_architecture()  # what is overridden in from_pretrained comes past the configuration's own check
+        super().__init__(config)
+
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         std = self.config.initializer_range
