@@ -157,6 +157,10 @@ REFUSALS = [
     (VQMAEConfig, {"visual_tube_size": (5, 4)}, r"must be \(frames, rows, columns\)"),
     (VQMAEConfig, {"audio_num_spectra": 105}, "audio_num_spectra=105 is not a positive multiple of the 10 spectra"),
     (VQMAEConfig, {"visual_codes_per_side": 26}, "visual_codes_per_side=26 is not a positive multiple of the 4 rows"),
+    (VQMAEConfig, {"num_hidden_layers": -1}, "num_hidden_layers=-1 must be positive"),
+    (VQMAEConfig, {"visual_codebook_size": 0}, "visual_codebook_size=0 must be positive"),
+    (VQMAEConfig, {"modalities": ("audio",), "audio_code_dim": 0}, "audio_code_dim=0 must be positive"),
+    (VQMAEConfig, {"mlp_ratio": 0}, "mlp_ratio=0 must be positive"),
     (VQMAEConfig, {"audio_code_dim": 4}, "audio 40 x 4 = 160, visual 80 x 4 = 320; change a tube size"),
     (VQMAEConfig, {"num_attention_heads": 7}, "num_attention_heads=7 must divide the width 320"),
     (VQMAEConfig, {"decoder_num_attention_heads": 0}, "decoder_num_attention_heads=0 must divide"),
@@ -220,6 +224,7 @@ def test_all_problems_are_named_at_once():
         VQMAEConfig(
             audio_num_spectra=105,
             visual_num_frames=51,
+            num_hidden_layers=0,
             num_attention_heads=7,
             contrastive_temperature=-1.0,
             mask_ratio=2.0,
@@ -227,8 +232,8 @@ def test_all_problems_are_named_at_once():
         )
     for field in ("audio_num_spectra=105", "visual_num_frames=51", "num_attention_heads=7", "temperature=-1.0"):
         assert field in str(refusal.value)
-    assert "mask_ratio=2.0" in str(refusal.value)
-    assert "audio_codebook_size=256" in str(refusal.value)
+    for field in ("num_hidden_layers=0", "mask_ratio=2.0", "audio_codebook_size=256"):
+        assert field in str(refusal.value)
     with pytest.raises(StrictDataclassClassValidationError, match=r"codebook_size=0.*image_size=90.*hidden_size=3"):
         VisualVQVAEConfig(codebook_size=0, image_size=90, hidden_size=3)
 

@@ -207,7 +207,7 @@ class VQMAEConfig(PreTrainedConfig):
         super().validate_architecture()
         problems = self._modality_problems()
         if not problems:
-            problems = [*self._tube_problems(), *self._width_problems()]
+            problems = [*self._size_problems(), *self._tube_problems(), *self._width_problems()]
         problems += [*self._tokenizer_problems(), *self._training_problems()]
         raise_problems(self, problems)
 
@@ -222,6 +222,11 @@ class VQMAEConfig(PreTrainedConfig):
         if len(self.visual_tube_size) != 3 or min(self.visual_tube_size, default=0) < 1:
             problems.append(f"visual_tube_size={self.visual_tube_size} must be (frames, rows, columns), all positive")
         return problems
+
+    def _size_problems(self) -> list[str]:
+        positive = ["num_hidden_layers", "decoder_num_hidden_layers", "mlp_ratio", "query2emo_intermediate_size"]
+        positive += [f"{modality}_{size}" for modality in self.modalities for size in ("codebook_size", "code_dim")]
+        return [f"{name}={getattr(self, name)} must be positive" for name in positive if getattr(self, name) <= 0]
 
     def _tube_problems(self) -> list[str]:
         extents: list[tuple[str, int, str]] = []
