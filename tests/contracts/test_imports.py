@@ -133,9 +133,15 @@ def test_nothing_waits_for_the_device_to_read_one_number(path):
 # ---- the package ----
 
 
+# As in conftest.py: one that cannot load its operators breaks transformers.
+WITHOUT_TORCHVISION = 'import sys; sys.modules["torchvision"] = None\n'
+
+
 def run_python(code: str) -> str:
     """Output of a fresh interpreter."""
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=240, check=False)
+    result = subprocess.run(
+        [sys.executable, "-c", WITHOUT_TORCHVISION + code], capture_output=True, text=True, timeout=240, check=False
+    )
     assert result.returncode == 0, result.stderr
     return result.stdout
 
