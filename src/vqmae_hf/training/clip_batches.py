@@ -94,7 +94,7 @@ class ClipFrames(ClipSteps):
         return [{"pixel_values_videos": clip} for clip in pixels]
 
 
-def first_batch(data: ClipSteps, batch_size: int) -> dict[str, torch.Tensor]:
-    """Clips from all over the data, evenly spread, as one batch of the first epoch."""
-    spread = np.linspace(0, len(data) - 1, min(batch_size, len(data))).round().astype(int)
+def first_batch(data: ClipSteps, num_clips: int = 64) -> dict[str, torch.Tensor]:
+    """Clips from all over the data as one batch: the same in every process, however the batches are dealt later."""
+    spread = np.linspace(0, len(data) - 1, min(num_clips, len(data))).round().astype(int)
     return default_collate([data[int(i)] for i in spread])
