@@ -22,6 +22,7 @@ REQUIREMENTS = [
     "numpy>=1.26",
     "av>=15",
     "soundfile>=0.12",
+    "librosa>=0.10",
     # 5.0 dropped CascadeClassifier and the packaged cascade files.
     "opencv-python-headless>=4.8,<5",
     "pillow>=10",
@@ -49,7 +50,7 @@ setup(
     python_requires=">=3.10",
     package_dir={"": "src"},
     packages=find_packages("src"),
-    package_data={"vqmae_hf": ["py.typed", "training/recipes/*.yaml", "quickstart/*.html"]},
+    package_data={"vqmae_hf": ["py.typed", "training/recipes/*.yaml", "quickstart/*.html.jinja"]},
     install_requires=REQUIREMENTS,
     extras_require={"test": TEST, "demo": DEMO, "dev": DEV},
     classifiers=[

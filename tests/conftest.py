@@ -9,9 +9,9 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 # A torchvision that cannot load its operators breaks `from transformers import Trainer`; the package needs none.
 sys.modules["torchvision"] = None  # type: ignore[assignment]
 
-import numpy as np
-import pytest
-import torch
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
+import torch  # noqa: E402
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 

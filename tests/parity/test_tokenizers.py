@@ -110,8 +110,10 @@ def test_training_steps(parity, kind):
                 if key not in cancelled:
                     assert_matches(model.get_parameter(key).grad, gradient, f"gradient of {key}")
         optimizer.step()
-        assert_matches(loss, recording["losses"][step], f"loss of step {step}")
-        assert_matches(output.perplexity, recording["perplexities"][step], f"perplexity of step {step}")
+        # Rounding grows along the trajectory, with the number of threads for instance.
+        relative = 1e-5 if step == 0 else 1e-4
+        assert_matches(loss, recording["losses"][step], f"loss of step {step}", relative)
+        assert_matches(output.perplexity, recording["perplexities"][step], f"perplexity of step {step}", relative)
     for key, value in map_keys(recording["state_after"], keys).items():
         if key not in cancelled:
             assert_matches(model.state_dict()[key].float(), value.float(), key, 1e-4)

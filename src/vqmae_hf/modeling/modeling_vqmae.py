@@ -31,7 +31,7 @@ from .query2emo import Query2Emo
 from .tokenizer_blocks import init_tokenizer_weights
 from .tube_inputs import TubeInputs, clips_with_both, join_streams, mean_over_real, prepare_tubes
 from .vqmae_decoder import VQMAEDecoder
-from .vqmae_embeddings import TubeEmbeddings, TubePositions
+from .vqmae_embeddings import TubeEmbeddings, TubePositions, standardize_codebook
 
 MODALITIES = ("visual", "audio")  # their order in a sequence
 
@@ -251,7 +251,20 @@ class VQMAEModel(VQMAEPreTrainedModel):
         """The tokenizer's code vectors (K, d) where they embed the codes, None where the model has a table of its own."""
         if self.config.code_embedding == "learned":
             return None
-        return getattr(self, f"{modality}_tokenizer").get_codebook()
+        return standardize_codebook(getattr(self, f"{modality}_tokenizer").get_codebook())
+
+    @torch.no_grad()
+    def start_from_codebooks(self) -> None:
+        """
+        Start the learned code embeddings at the tokenizers' codebooks: codes that look or sound alike begin alike, which
+        a table of random vectors has to find out first.
+
+        Modalities without a tokenizer, or with another code dimension, keep their random vectors.
+        """
+        for modality, table in self.embeddings.codes.items():
+            tokenizer = getattr(self, f"{modality}_tokenizer")
+            if tokenizer is not None and tokenizer.get_codebook().shape == table.weight.shape:
+                table.weight.copy_(standardize_codebook(tokenizer.get_codebook()))
 
     def encode_tubes(
         self, tubes: dict[str, TubeInputs], maskings: Mapping[str, TubeMasking | None], **kwargs: Any

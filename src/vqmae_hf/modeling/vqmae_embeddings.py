@@ -25,6 +25,15 @@ def sinusoidal_positions(length: int, width: int) -> torch.Tensor:
     return torch.stack([angles.sin(), angles.cos()], dim=2).flatten(1).float()
 
 
+def standardize_codebook(codebook: torch.Tensor) -> torch.Tensor:
+    """
+    Code vectors (K, d) with zero mean and unit variance in each dimension, as embeddings: whatever scale a tokenizer's
+    latents have, codes and positions are equally loud.
+    """
+    codebook = codebook.detach().float()
+    return (codebook - codebook.mean(dim=0)) / codebook.std(dim=0).clamp(min=1e-6)
+
+
 class TubePositions(nn.Module):
     """
     One vector per tube and one per modality, learned or (positions alone) sinusoidal.

@@ -52,6 +52,7 @@ def build_vqmae(model_class: type[Model], preset: str, tokenizers: dict[str, Pre
     model = model_class(VQMAEConfig.from_preset(preset, **fields))
     for name, tokenizer in used.items():
         getattr(model.model, f"{name}_tokenizer").load_state_dict(tokenizer.state_dict())
+    model.model.start_from_codebooks()
     return model
 
 
