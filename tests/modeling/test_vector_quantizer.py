@@ -184,14 +184,14 @@ def test_training_moves_the_codebook_towards_its_rows():
 
 
 def test_float32_under_autocast():
-    latents = torch.randn(50, 4)
-    plain, mixed = VectorQuantizer(16, 4), VectorQuantizer(16, 4)
+    latents = torch.randn(3000, 4)  # so many that rounded distances would choose another code for some
+    plain, mixed = VectorQuantizer(64, 4), VectorQuantizer(64, 4)
     mixed.load_state_dict(plain.state_dict())
-    expected = plain(latents)
     with torch.autocast("cpu", dtype=torch.bfloat16):
+        codes = mixed.nearest_codes(latents)
         output = mixed(latents)
-        # The products of distances must not be rounded to bfloat16 either.
-        assert torch.equal(mixed.nearest_codes(latents), plain.nearest_codes(latents))
+    assert torch.equal(codes, plain.nearest_codes(latents))
+    expected = plain(latents)
     for name in ("quantized", "codes", "loss", "perplexity", "code_usage"):
         assert torch.equal(getattr(output, name), getattr(expected, name)), name
     assert output.quantized.dtype == output.loss.dtype == torch.float32

@@ -10,6 +10,7 @@ from small_models import (
     vqmae_config,
 )
 
+from vqmae_hf.modeling.masking import explicit_masking
 from vqmae_hf.modeling.modeling_vqmae import VQMAEModel
 from vqmae_hf.modeling.token_tubes import (
     audio_codes_to_tubes,
@@ -55,6 +56,17 @@ def test_a_tube_is_its_code_vectors_side_by_side_plus_position_plus_modality(pos
                 torch.testing.assert_close(
                     embedded[clip, index], vector + position[index] + positions.modality[modality]
                 )
+
+
+@pytest.mark.parametrize("position_embedding", ["learned", "sinusoidal"])
+def test_visible_tubes_keep_the_positions_of_their_places(position_embedding):
+    model = make(position_embedding=position_embedding)
+    tubes = model.prepare_tubes(**random_codes(model.config))
+    mask = torch.rand(3, 16) < torch.tensor([0.2, 0.5, 0.9])[:, None]
+    everything, _ = model.embeddings("audio", tubes["audio"])
+    visible, real = model.embeddings("audio", tubes["audio"], explicit_masking(mask))
+    for clip in range(3):
+        assert torch.equal(visible[clip, real[clip]], everything[clip, ~mask[clip]])
 
 
 def test_a_model_of_one_modality_has_no_modality_embedding():
