@@ -306,7 +306,27 @@ def test_a_mask_of_another_shape_is_refused(spectra):
             call(spectra, torch.ones(2, 5))
 
 
-@pytest.mark.parametrize("codes", [torch.zeros(1, 8, 8), torch.zeros(1, 8, 8, dtype=torch.bool)])
-def test_codes_that_are_no_integers_are_refused(codes):
-    with pytest.raises(ValueError, match=r"audio_codes has dtype .*\[0, 16\)"):
+def test_a_mask_without_anything_real_is_refused(spectra):
+    with pytest.raises(ValueError, match="mask of 2 clips is 0 everywhere"):
+        audio_tokenizer()(spectra, torch.zeros(2, 8))
+
+
+@pytest.mark.parametrize(
+    ("codes", "message"),
+    [
+        (torch.zeros(1, 8, 8), r"audio_codes has dtype torch.float32.*\[0, 16\)"),
+        (torch.zeros(1, 8, 8, dtype=torch.bool), "audio_codes has dtype torch.bool"),
+        (torch.full((1, 8, 8), 16), "audio_codes holds codes from 16 to 16; 0 to 15"),
+        (torch.zeros(1, 8, 7, dtype=torch.long), r"audio_codes has shape \(1, 8, 7\); \(clips, spectra, 8\)"),
+    ],
+)
+def test_codes_that_are_none_are_refused(codes, message):
+    with pytest.raises(ValueError, match=message):
         audio_tokenizer().decode(codes)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.uint16, torch.int32])
+def test_small_integer_types_of_a_token_store_are_decoded_too(dtype, spectra):
+    model = audio_tokenizer()
+    codes = model.encode(spectra)
+    assert torch.equal(model.decode(codes.to(dtype)), model.decode(codes))

@@ -60,7 +60,7 @@ def test_refused_masks():
     )
 
 
-@pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.int32])
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.uint16, torch.int16, torch.int32])
 def test_small_integer_types_of_a_token_store_are_codes_too(dtype):
     model = make()
     codes = random_codes(model.config)

@@ -208,6 +208,16 @@ def test_half_precision_latents_are_quantized_and_averaged_in_float32():
     assert_same(quantizer.state_dict(), reference.state_dict())
 
 
+def test_a_quantizer_cast_to_half_precision_still_trains():
+    latents = torch.randn(200, 4)
+    quantizer = VectorQuantizer(16, 4, ema_decay=0.9).bfloat16()
+    first = quantizer(latents).loss
+    for _ in range(20):
+        last = quantizer(latents.bfloat16()).loss
+    assert quantizer.codebook.dtype == torch.bfloat16
+    assert last < first
+
+
 # ---- health ----
 
 

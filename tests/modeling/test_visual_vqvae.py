@@ -246,9 +246,29 @@ def test_other_shapes_are_refused_with_what_is_accepted(shape):
             call(torch.zeros(shape))
 
 
-def test_a_mask_of_another_shape_and_codes_that_are_no_integers_are_refused(frames):
+def test_other_masks_are_refused(frames):
     model = visual_tokenizer()
     with pytest.raises(ValueError, match=r"attention mask has shape \(2, 3\).*\(2, 4\)"):
         model(frames, torch.ones(2, 3))
-    with pytest.raises(ValueError, match=r"visual_codes has dtype .*\[0, 24\)"):
-        model.decode(torch.zeros(1, 4, 4, 4))
+    with pytest.raises(ValueError, match="mask of 2 clips is 0 everywhere"):
+        model(frames, torch.zeros(2, 4))
+
+
+@pytest.mark.parametrize(
+    ("codes", "message"),
+    [
+        (torch.zeros(1, 4, 4, 4), r"visual_codes has dtype torch.float32.*\[0, 24\)"),
+        (torch.full((1, 4, 4, 4), -1), "visual_codes holds codes from -1 to -1; 0 to 23"),
+        (torch.zeros(4, 4, dtype=torch.long), r"visual_codes has shape \(4, 4\); \(clips, frames, rows, columns\)"),
+    ],
+)
+def test_codes_that_are_none_are_refused(codes, message):
+    with pytest.raises(ValueError, match=message):
+        visual_tokenizer().decode(codes)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.uint16, torch.int32])
+def test_small_integer_types_of_a_token_store_are_decoded_too(dtype, frames):
+    model = visual_tokenizer()
+    codes = model.encode(frames)
+    assert torch.equal(model.decode(codes.to(dtype)), model.decode(codes))

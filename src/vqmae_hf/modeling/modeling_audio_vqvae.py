@@ -266,7 +266,13 @@ class AudioVQVAEModel(AlignedPreTrainedModel):
     def decode(self, audio_codes: torch.Tensor, audio_attention_mask: torch.Tensor | None = None) -> torch.Tensor:
         """Spectra of codes: `audio_codes` (B, S, C) or (S, C) -> (B, S, F) or (S, F) power spectra."""
         check_codes(audio_codes, self.config.codebook_size, "audio_codes")
-        return self.decode_latents(self.quantizer.embed(audio_codes), audio_attention_mask)
+        codes_per_spectrum = self.config.codes_per_spectrum
+        if audio_codes.dim() not in (2, 3) or audio_codes.shape[-1] != codes_per_spectrum:
+            raise ValueError(
+                f"audio_codes has shape {tuple(audio_codes.shape)}; (clips, spectra, {codes_per_spectrum}) or (spectra, "
+                f"{codes_per_spectrum}) is accepted."
+            )
+        return self.decode_latents(self.quantizer.embed(audio_codes.long()), audio_attention_mask)
 
     def decode_latents(self, latents: torch.Tensor, audio_attention_mask: torch.Tensor | None = None) -> torch.Tensor:
         """Spectra of (quantized) latents: (B, S, C, d) or (S, C, d) -> (B, S, F) or (S, F) power spectra."""

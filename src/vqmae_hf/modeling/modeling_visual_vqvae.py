@@ -200,7 +200,12 @@ class VisualVQVAEModel(AlignedPreTrainedModel):
     def decode(self, visual_codes: torch.Tensor, visual_attention_mask: torch.Tensor | None = None) -> torch.Tensor:
         """Frames of codes: `visual_codes` (B, T, G, G) or (T, G, G) -> (B, T, c, H, H) or (T, c, H, H)."""
         check_codes(visual_codes, self.config.codebook_size, "visual_codes")
-        return self.decode_latents(self.quantizer.embed(visual_codes))
+        if visual_codes.dim() not in (3, 4):
+            raise ValueError(
+                f"visual_codes has shape {tuple(visual_codes.shape)}; (clips, frames, rows, columns) or (frames, rows, "
+                "columns) is accepted."
+            )
+        return self.decode_latents(self.quantizer.embed(visual_codes.long()))
 
     def decode_latents(self, latents: torch.Tensor) -> torch.Tensor:
         """Frames of (quantized) latents: (B, T, G, G, d) or (T, G, G, d) -> (B, T, c, H, H) or (T, c, H, H)."""

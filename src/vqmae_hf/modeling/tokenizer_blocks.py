@@ -49,7 +49,10 @@ def select_rows(values: torch.Tensor, attention_mask: torch.Tensor | None) -> Ro
         return Rows(flat, clip_index, B, None)
     check_attention_mask(attention_mask, values)
     keep = attention_mask.flatten().bool()
-    return Rows(flat[keep], clip_index[keep], B, keep)
+    rows = flat[keep]
+    if len(rows) == 0:
+        raise ValueError(f"the attention mask of {B} clips is 0 everywhere; at least one real item is needed.")
+    return Rows(rows, clip_index[keep], B, keep)
 
 
 def check_attention_mask(attention_mask: torch.Tensor, values: torch.Tensor) -> None:
@@ -72,11 +75,19 @@ def restore_rows(rows: torch.Tensor, keep: torch.Tensor | None, shape: tuple[int
 
 
 def check_codes(codes: torch.Tensor, codebook_size: int, name: str) -> None:
-    """Refuses anything but integer codes; their range is the caller's (a check would wait for the device)."""
+    """Refuses anything but integer codes and, on the CPU, codes that the codebook does not have."""
     if codes.is_floating_point() or codes.dtype == torch.bool:
         raise ValueError(
             f"{name} has dtype {codes.dtype}; integer codes in [0, {codebook_size}) are accepted. `encode` makes them."
         )
+    # On an accelerator the check would wait for the device, and a compiler cannot trace it.
+    if codes.device.type == "cpu" and not torch.compiler.is_compiling() and codes.numel():
+        lowest, highest = codes.long().aminmax()  # torch has no minimum of uint16
+        if lowest < 0 or highest >= codebook_size:
+            raise ValueError(
+                f"{name} holds codes from {lowest} to {highest}; 0 to {codebook_size - 1} are accepted. Were they made by "
+                "another tokenizer?"
+            )
 
 
 def init_tokenizer_weights(module: nn.Module) -> None:

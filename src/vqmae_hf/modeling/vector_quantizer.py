@@ -142,13 +142,13 @@ class VectorQuantizer(nn.Module):
     @torch.no_grad()
     def update_codebook(self, latents: torch.Tensor, codes: torch.Tensor, counts: torch.Tensor) -> None:
         """One step of the moving average: `latents` (N, d), their `codes` (N,), `counts` (K,) of this process."""
-        sums = torch.zeros_like(self.embedding_sum).index_add_(0, codes, latents)
+        sums = torch.zeros_like(self.embedding_sum, dtype=torch.float32).index_add_(0, codes, latents)
         if dist.is_available() and dist.is_initialized():
             counts = counts.clone()
             dist.all_reduce(counts)
             dist.all_reduce(sums)
         # `.bool()`: loading in half precision turns all of a module kept in float32 into float32.
-        start = torch.where(self.average_started.bool(), self.embedding_sum, self.codebook.float())
+        start = torch.where(self.average_started.bool(), self.embedding_sum.float(), self.codebook.float())
         cluster_size = self.ema_decay * self.cluster_size + (1 - self.ema_decay) * counts
         total = cluster_size.sum()
         cluster_size = (cluster_size + self.ema_epsilon) / (total + self.codebook_size * self.ema_epsilon) * total
