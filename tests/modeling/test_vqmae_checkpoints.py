@@ -86,6 +86,11 @@ def test_tokenizers_that_are_not_frozen_train_with_the_model():
     assert not model.audio_tokenizer.quantizer.codebook.requires_grad, "the moving average's, never the gradient's"
 
 
+def standardized(codebook: torch.Tensor) -> torch.Tensor:
+    """As loud as positions are, whatever scale the tokenizer's latents have."""
+    return (codebook - codebook.mean(dim=0)) / codebook.std(dim=0)
+
+
 def test_the_codebook_of_the_tokenizers_can_embed_the_codes():
     model = build(VQMAEModel, vqmae_config(with_tokenizers=True, code_embedding="tokenizer"))
     assert not any("embeddings.codes" in name for name in model.state_dict())
@@ -94,10 +99,32 @@ def test_the_codebook_of_the_tokenizers_can_embed_the_codes():
     tubes = model.prepare_tubes(**random_codes(model.config))
     embedded, _ = model.embeddings("audio", tubes["audio"], None, model.frozen_codebook("audio"))
     first = embedded[0, 0] - model.embeddings.positions("audio", 16)[0]
-    codebook = audio.get_codebook()
+    codebook = standardized(audio.get_codebook())
     torch.testing.assert_close(first, torch.cat([codebook[code] for code in tubes["audio"].codes[0, 0]]))
     with pytest.raises(NotImplementedError, match="tokenizer"):
         model.get_input_embeddings()
+
+
+def test_learned_code_embeddings_can_start_at_the_codebooks_and_learn_on():
+    model = with_tokenizers(VQMAEForPreTraining)
+    base = model.model
+    base.start_from_codebooks()
+    for modality, tokenizer in (("audio", base.audio_tokenizer), ("visual", base.visual_tokenizer)):
+        torch.testing.assert_close(
+            base.embeddings.codes[modality].weight.detach(), standardized(tokenizer.get_codebook())
+        )
+    assert model.train()(**values()).loss.requires_grad
+    model(**values()).loss.backward()
+    assert base.embeddings.codes["audio"].weight.grad.any()
+    assert base.audio_tokenizer.get_codebook().grad is None
+
+
+def test_code_embeddings_without_a_codebook_of_their_size_stay_as_they_are():
+    model = build(VQMAEModel, vqmae_config())
+    model.set_tokenizers(visual_tokenizer=visual_tokenizer(codebook_dim=3))
+    before = {modality: table.weight.detach().clone() for modality, table in model.embeddings.codes.items()}
+    model.start_from_codebooks()
+    assert_same({modality: table.weight.detach() for modality, table in model.embeddings.codes.items()}, before)
 
 
 def test_set_tokenizers_writes_the_configuration_and_refuses_others():
