@@ -6,6 +6,7 @@ Letters: B clips, T frames, S spectra, G x G codes per frame, L tubes, P codes p
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch.nn.functional import interpolate
 
@@ -116,3 +117,25 @@ def _to_codes(config: VQMAEConfig, modality: str, tubes: torch.Tensor) -> torch.
     if modality == "audio":
         return audio_tubes_to_codes(tubes, config.audio_grid, config.audio_tube_size)
     return visual_tubes_to_codes(tubes, config.visual_grid, config.visual_tube_size)
+
+
+def reconstruction_quality(
+    frames: np.ndarray, decoded_frames: np.ndarray, spectra: torch.Tensor, decoded_spectra: torch.Tensor
+) -> tuple[float, float]:
+    """How near a decoded clip is to its original.
+
+    Args:
+        frames, decoded_frames: (T, H, W, 3) uint8.
+        spectra, decoded_spectra: (S, bins) power.
+
+    Returns:
+        Peak signal-to-noise ratio of the frames, in dB, and log-spectral distance of the sound, in dB: the root mean
+        square over bins of the difference in level, averaged over spectra; levels below -80 dB of the loudest bin count
+        as -80 dB.
+    """
+    error = np.square(frames.astype(np.float32) - decoded_frames.astype(np.float32)).mean()
+    psnr = 10 * np.log10(255.0**2 / max(float(error), 1e-12))
+    floor = 1e-8 * float(spectra.max())
+    difference = 10 * torch.log10(spectra.clamp(min=floor) / decoded_spectra.clamp(min=floor))
+    distance = difference.square().mean(dim=1).sqrt().mean()
+    return float(psnr), float(distance)

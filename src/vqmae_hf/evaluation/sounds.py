@@ -23,12 +23,15 @@ def waveform_from_power(
     from librosa import griffinlim  # brings numba, which costs a second to import
 
     magnitude = np.sqrt(np.asarray(torch.as_tensor(power).float().cpu()))
+    num_samples = len(magnitude) * hop_length
+    # The column centred on the very end of the waveform, which the feature extractor leaves out.
+    magnitude = np.concatenate([magnitude, magnitude[-1:]])
     waveform = griffinlim(
         magnitude.T,
         n_iter=num_iterations,
         hop_length=hop_length,
         n_fft=n_fft,
-        length=len(magnitude) * hop_length,
+        length=num_samples,
         random_state=PHASE_SEED,
         pad_mode="constant",
     )
