@@ -121,6 +121,9 @@ class Quickstart:
             "visual_tokenizer": str(self.work / "visual_tokenizer"),
         }
 
+    def model_arguments(self) -> dict[str, Any]:
+        return {} if self.size.model_overrides is None else {"model_overrides": self.size.model_overrides}
+
     def pretrain(self) -> StageResult:
         """Masked codes of the training speakers, no labels."""
         return pretrain.run(
@@ -129,7 +132,7 @@ class Quickstart:
                 recipe="quickstart",
                 output_dir=str(self.work / "pretrained"),
                 num_train_epochs=self.size.pretrain_epochs,
-                model_overrides=self.size.model_overrides,
+                **self.model_arguments(),
                 **self.token_arguments(),
                 **self.split_arguments(),
             )
@@ -148,7 +151,7 @@ class Quickstart:
                         output_dir=str(self.work / f"{'-'.join(modalities)}-{start.replace(' ', '-')}"),
                         modalities=modalities,
                         pretrained=str(self.work / "pretrained") if start == "pre-trained" else None,
-                        model_overrides=self.size.model_overrides if start == "from scratch" else None,
+                        **(self.model_arguments() if start == "from scratch" else {}),
                         num_train_epochs=self.size.finetune_epochs,
                         **self.token_arguments(),
                         **self.split_arguments(),
@@ -157,8 +160,8 @@ class Quickstart:
         return results
 
     def publish(self, results: dict[tuple[str, str], FinetuneResult]) -> None:
-        """The pre-trained audiovisual classifier, with its tokenizers and processor, as one folder."""
-        chosen = results["audio + video", "pre-trained"]
+        """The audiovisual classifier that validation prefers, with its tokenizers and processor, as one folder."""
+        chosen = results[choose_classifier(results)]
         chosen.model.save_pretrained(self.model_dir)
         vqmae_hf.VQMAEProcessor.from_pretrained(chosen.output_dir).save_pretrained(self.model_dir)
         write_json(self.model_dir / "results.json", chosen.results)
@@ -167,7 +170,7 @@ class Quickstart:
         self, corpus: Dataset, results: dict[tuple[str, str], FinetuneResult]
     ) -> list[dict[str, Any]]:
         """What a user would do: the saved folder, the pipeline, mp4 files of speakers that no step has seen."""
-        report = results["audio + video", "pre-trained"].results
+        report = results[choose_classifier(results)].results
         unseen = set(report["speakers"]["test"])
         rows = [row for row in corpus if row["speaker"] in unseen]
         rows = rows[:: max(1, len(rows) // CLASSIFIED_CLIPS)][:CLASSIFIED_CLIPS]
@@ -178,6 +181,11 @@ class Quickstart:
             {"path": row["video"]["path"], "emotion": names[row["emotion"]], "answer": answer}
             for row, answer in zip(rows, answers, strict=True)
         ]
+
+
+def choose_classifier(results: dict[tuple[str, str], FinetuneResult]) -> tuple[str, str]:
+    """Which audiovisual classifier to keep: the one that was best on the validation speakers. Test speakers have no say."""
+    return max((("audio + video", start) for start in STARTS), key=lambda key: results[key].results["best_validation"])
 
 
 def results_table(results: dict[tuple[str, str], FinetuneResult]) -> list[dict[str, Any]]:

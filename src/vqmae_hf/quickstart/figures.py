@@ -75,9 +75,10 @@ def masked_sheet(
 
 def pretraining_curves(log_history: Sequence[Mapping[str, float]]) -> Figure:
     """Each term over the optimizer steps: line for training, dots for validation speakers."""
-    figure = Figure(figsize=(9, 2.8))
-    for place, (term, colour) in enumerate(COLOURS.items()):
-        axes = figure.add_subplot(1, 3, place + 1)
+    trained = [term for term in COLOURS if any(f"{term}_loss" in row for row in log_history)]
+    figure = Figure(figsize=(3.2 * len(trained), 2.8))
+    for place, term in enumerate(trained):
+        axes, colour = figure.add_subplot(1, len(trained), place + 1), COLOURS[term]
         for prefix, style, label in (("", "-", "training"), ("eval_", "o", "unseen speakers")):
             points = [
                 (row["step"], row[f"{prefix}{term}_loss"]) for row in log_history if f"{prefix}{term}_loss" in row

@@ -14,7 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 from vqmae_hf.data.prepared_clips import clip_arrays, load_prepared_clips
 from vqmae_hf.data.shards import atomic_path
 from vqmae_hf.quickstart import figures
-from vqmae_hf.quickstart.chain import Quickstart
+from vqmae_hf.quickstart.chain import Quickstart, choose_classifier
 from vqmae_hf.quickstart.real_clips import RealClips
 from vqmae_hf.training.assembly import processor_for_tokenizers
 from vqmae_hf.training.finetune import FinetuneResult
@@ -58,6 +58,7 @@ def write_report(quickstart: Quickstart, findings: Findings) -> Path:
             figures.validation_curves({", ".join(key): r.log_history for key, r in findings.results.items()})
         ),
         confusions=_confusions(findings.results),
+        chosen=choose_classifier(findings.results)[1],
         alone=_modalities_alone(_final(findings)),
         answers=[
             {
@@ -92,7 +93,7 @@ def write_results(quickstart: Quickstart, findings: Findings) -> Path:
 
 
 def _final(findings: Findings) -> FinetuneResult:
-    return findings.results["audio + video", "pre-trained"]
+    return findings.results[choose_classifier(findings.results)]
 
 
 def _corpus_picture(corpus: Dataset) -> str:
@@ -149,10 +150,10 @@ def _masked_pictures(findings: Findings) -> list[dict[str, Any]]:
 
 
 def _confusions(results: Mapping[tuple[str, str], FinetuneResult]) -> list[str]:
-    """The pre-trained classifiers' confusions on the test speakers."""
+    """Confusions on the test speakers, of the start that validation prefers."""
     pictures = []
     for (name, start), result in results.items():
-        if start != "pre-trained":
+        if start != choose_classifier(results)[1]:
             continue
         report = result.results["test"][next(iter(result.results["test"]))]
         figure = figures.confusion_figure(report["confusion_matrix"], result.results["classes"], name)

@@ -1,6 +1,6 @@
 """How large a quickstart is: everything that separates the real one from the one that a test runs in seconds."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 
@@ -15,7 +15,7 @@ class QuickstartSize:
         real_clips: real clips that the run continues on, at most.
         real_tokenizer_steps: optimizer steps of the tokenizers that are trained on them.
         preparation_processes: processes that decode clips; each takes seconds to start.
-        model_overrides: fields of the preset "tiny" to replace.
+        model_overrides: fields of the preset "tiny" to replace; None: those of the recipes.
     """
 
     num_speakers: int
@@ -28,7 +28,7 @@ class QuickstartSize:
     real_clips: int
     real_tokenizer_steps: int
     preparation_processes: int
-    model_overrides: dict[str, Any] = field(default_factory=dict)
+    model_overrides: dict[str, Any] | None = None
 
 
 SIZES = {
@@ -39,10 +39,10 @@ SIZES = {
         validation_share=0.15,
         test_share=0.25,
         tokenizer_steps=None,
-        pretrain_epochs=25,
-        finetune_epochs=10,
+        pretrain_epochs=12,
+        finetune_epochs=12,
         real_clips=24,
-        real_tokenizer_steps=400,
+        real_tokenizer_steps=800,
         preparation_processes=2,
     ),
     # Does the chain hold together? Seconds; its numbers mean nothing.
