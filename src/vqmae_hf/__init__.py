@@ -28,6 +28,7 @@ _PUBLIC = {
     "load_clip": "data.clips",
     "load_corpus": "data.corpora",
     "load_synthetic_corpus": "data.synthetic",
+    "reconstruct_clip": "inference",
     "write_clip": "data.media",
     "write_synthetic_corpus": "data.synthetic",
 }
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from .data.media import write_clip as write_clip
     from .data.synthetic import load_synthetic_corpus as load_synthetic_corpus
     from .data.synthetic import write_synthetic_corpus as write_synthetic_corpus
+    from .inference import reconstruct_clip as reconstruct_clip
     from .modeling.configuration_audio_vqvae import AudioVQVAEConfig as AudioVQVAEConfig
     from .modeling.configuration_visual_vqvae import VisualVQVAEConfig as VisualVQVAEConfig
     from .modeling.configuration_vqmae import VQMAEConfig as VQMAEConfig
