@@ -261,10 +261,11 @@ class VQMAEModel(VQMAEPreTrainedModel):
 
         Modalities without a tokenizer, or with another code dimension, keep their random vectors.
         """
-        for modality, table in self.embeddings.codes.items():
+        for modality in self.embeddings.codes:
+            table = self.embeddings.code_table(modality)
             tokenizer = getattr(self, f"{modality}_tokenizer")
-            if tokenizer is not None and tokenizer.get_codebook().shape == table.weight.shape:
-                table.weight.copy_(standardize_codebook(tokenizer.get_codebook()))
+            if tokenizer is not None and tokenizer.get_codebook().shape == table.shape:
+                table.copy_(standardize_codebook(tokenizer.get_codebook()))
 
     def encode_tubes(
         self, tubes: dict[str, TubeInputs], maskings: Mapping[str, TubeMasking | None], **kwargs: Any
