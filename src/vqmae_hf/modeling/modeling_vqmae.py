@@ -262,10 +262,10 @@ class VQMAEModel(VQMAEPreTrainedModel):
         Modalities without a tokenizer, or with another code dimension, keep their random vectors.
         """
         for modality in self.embeddings.codes:
-            table = self.embeddings.code_table(modality)
-            tokenizer = getattr(self, f"{modality}_tokenizer")
-            if tokenizer is not None and tokenizer.get_codebook().shape == table.shape:
-                table.copy_(standardize_codebook(tokenizer.get_codebook()))
+            table, tokenizer = self.embeddings.code_table(modality).weight, getattr(self, f"{modality}_tokenizer")
+            codebook: torch.Tensor | None = tokenizer.get_codebook() if tokenizer is not None else None
+            if codebook is not None and codebook.shape == table.shape:
+                table.copy_(standardize_codebook(codebook))
 
     def encode_tubes(
         self, tubes: dict[str, TubeInputs], maskings: Mapping[str, TubeMasking | None], **kwargs: Any
