@@ -75,7 +75,8 @@ def masked_sheet(
 
 def pretraining_curves(log_history: Sequence[Mapping[str, float]]) -> Figure:
     """Each term over the optimizer steps: line for training, dots for validation speakers."""
-    trained = [term for term in COLOURS if any(f"{term}_loss" in row for row in log_history)]
+    logged = {name.removeprefix("eval_") for row in log_history for name in row}
+    trained = [term for term in COLOURS if f"{term}_loss" in logged]
     figure = Figure(figsize=(3.2 * len(trained), 2.8))
     for place, term in enumerate(trained):
         axes, colour = figure.add_subplot(1, len(trained), place + 1), COLOURS[term]
