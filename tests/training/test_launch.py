@@ -19,7 +19,16 @@ def launch(launcher, program, flags):
     assert done.returncode == 0, done.stderr[-3000:]
 
 
-@pytest.mark.xfail(strict=False, reason="cluster sizes of one launcher differed beyond 1e-4 in a clean clone; open")
+@pytest.fixture
+def _one_thread():
+    """As in the launched processes: an untrained tokenizer's codes hang on the last bit, hence on the order of sums."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.mark.usefixtures("_one_thread")
 @pytest.mark.slow
 def test_any_launcher_and_any_number_of_processes_train_the_same_tokenizer(world, tmp_path):
     """Twice the processes with half the batch each see the same clips; codebook statistics are over all of them."""

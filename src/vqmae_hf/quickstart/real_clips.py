@@ -30,13 +30,6 @@ REAL_VISUAL_OVERRIDES = {
     "dead_code_threshold": 0.03,
     "ema_decay": 0.95,
 }
-# Real faces have more to say than drawn ones.
-REAL_VISUAL_OVERRIDES = {
-    "hidden_size": 48,
-    "residual_hidden_size": 32,
-    "codebook_size": 256,
-    "dead_code_threshold": 0.1,
-}
 
 
 @dataclass
