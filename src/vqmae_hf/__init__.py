@@ -29,6 +29,7 @@ _PUBLIC = {
     "load_corpus": "data.corpora",
     "load_synthetic_corpus": "data.synthetic",
     "reconstruct_clip": "inference",
+    "stream_clip": "data.clip_streaming",
     "write_clip": "data.media",
     "write_synthetic_corpus": "data.synthetic",
 }
@@ -36,6 +37,7 @@ _PUBLIC = {
 __all__ = ["__version__", *_PUBLIC]
 
 if TYPE_CHECKING:
+    from .data.clip_streaming import stream_clip as stream_clip
     from .data.clips import load_clip as load_clip
     from .data.corpora import load_corpus as load_corpus
     from .data.media import write_clip as write_clip

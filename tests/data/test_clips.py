@@ -8,7 +8,8 @@ import pytest
 from face_by_hand import face_box, overlap, picture_with_faces, portrait
 from media_by_hand import RATE, click_seconds, tone
 
-from vqmae_hf.data import clips, media_reading
+from vqmae_hf.data import media_pictures
+from vqmae_hf.data.clip_examination import SILENCE_PEAK
 from vqmae_hf.data.clips import (
     Clip,
     ClipError,
@@ -126,7 +127,7 @@ class TestTalkingClip:
 
     def test_pictures_that_do_not_fit_in_memory_give_the_same_clip(self, talking, monkeypatch):
         expected = load_clip(talking)
-        monkeypatch.setattr(media_reading, "KEPT_PICTURE_BYTES", 10**6)
+        monkeypatch.setattr(media_pictures, "KEPT_PICTURE_BYTES", 10**6)
         clip = load_clip(talking)
         np.testing.assert_array_equal(clip.frames, expected.frames)
         np.testing.assert_array_equal(clip.face_boxes, expected.face_boxes)
@@ -194,7 +195,7 @@ class TestPolicies:
         with pytest.raises(SilentAudioError, match=r"peak .*e-04.*on_silence=.visual_only"):
             load_clip(silent)
         assert load_clip(silent, on_silence="visual_only").waveform is None
-        assert 0 < np.abs(load_clip(silent, on_silence="keep").waveform).max() < clips.SILENCE_PEAK
+        assert 0 < np.abs(load_clip(silent, on_silence="keep").waveform).max() < SILENCE_PEAK
         with pytest.raises(SilentAudioError):
             load_clip(silent, modalities=("audio",), on_silence="visual_only")
 

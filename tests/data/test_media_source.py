@@ -86,12 +86,27 @@ class TestSources:
         with pytest.raises(UnreadableMediaError, match="write it anew"):
             read_media({"path": "cut.mp4", "bytes": content[: int(share * len(content))]})
 
-    def test_overwritten_files_are_refused(self, tmp_path):
+    def test_a_damaged_spot_is_concealed_and_reported(self, tmp_path, caplog):
+        """A few packets of a second are overwritten: the clip keeps its length and its sound in step."""
         rng = np.random.default_rng(0)
         frames = rng.integers(0, 256, (25, 64, 64, 3), dtype=np.uint8)
         content = bytearray(write_clip(tmp_path / "whole.mp4", frames, tone(1.0)).read_bytes())
+        whole = read_media(bytes(content))
         middle = len(content) // 2
-        content[middle : middle + 8000] = rng.integers(0, 256, 8000, dtype=np.uint8).tobytes()
+        content[middle : middle + 6000] = rng.integers(0, 256, 6000, dtype=np.uint8).tobytes()
+        media = read_media(bytes(content))
+        assert media.frames.shape == frames.shape
+        assert media.waveform.shape == (RATE,)
+        np.testing.assert_array_equal(media.frames[:10], whole.frames[:10])
+        assert np.abs(media.waveform - whole.waveform)[12000:].max() < 0.05, "the sound after the spot is in its place"
+        assert "of 26 packets of video are damaged" in caplog.text
+
+    def test_files_damaged_all_over_are_refused(self, tmp_path):
+        rng = np.random.default_rng(0)
+        frames = rng.integers(0, 256, (25, 64, 64, 3), dtype=np.uint8)
+        content = bytearray(write_clip(tmp_path / "whole.mp4", frames, tone(1.0)).read_bytes())
+        start = content.index(b"mdat") + len(content) // 4
+        content[start:-2000] = rng.integers(0, 256, len(content) - 2000 - start, dtype=np.uint8).tobytes()
         with pytest.raises(UnreadableMediaError, match="damaged"):
             read_media(bytes(content))
 

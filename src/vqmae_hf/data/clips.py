@@ -7,8 +7,10 @@ from typing import Any, Literal
 
 import numpy as np
 
+from vqmae_hf.data.clip_examination import MODALITIES, ClipOptions, ExaminedClip, examine_clip
 from vqmae_hf.data.errors import (
     ClipError,
+    ClipTooLongError,
     EmptyClipError,
     MissingAudioError,
     MissingFaceError,
@@ -16,21 +18,14 @@ from vqmae_hf.data.errors import (
     SilentAudioError,
     UnreadableMediaError,
 )
-from vqmae_hf.data.faces import (
-    SECONDS_BETWEEN_DETECTIONS,
-    FaceDetector,
-    add_margin,
-    as_face_detector,
-    center_box,
-    crop_square,
-    detect_faces,
-    follow_face,
-)
-from vqmae_hf.data.media import FrameReader, MediaSource, probe_media, read_waveform, resolve_source
+from vqmae_hf.data.faces import FaceDetector
+from vqmae_hf.data.media import read_waveform
+from vqmae_hf.data.media_limits import LARGEST_RESULT_BYTES
 
 __all__ = [
     "Clip",
     "ClipError",
+    "ClipTooLongError",
     "EmptyClipError",
     "MissingAudioError",
     "MissingFaceError",
@@ -39,16 +34,6 @@ __all__ = [
     "UnreadableMediaError",
     "load_clip",
 ]
-
-MODALITIES = ("audio", "visual")
-# Below this peak, -60 dB of full scale, a sound track is silent. The quietest utterance of RAVDESS peaks at -47 dB.
-SILENCE_PEAK = 1e-3
-POLICIES = {
-    "on_missing_face": ("error", "center"),
-    "on_missing_audio": ("error", "visual_only"),
-    "on_missing_video": ("error", "audio_only"),
-    "on_silence": ("error", "visual_only", "keep"),
-}
 
 
 @dataclass(frozen=True)
@@ -98,6 +83,9 @@ def load_clip(
 ) -> Clip:
     """Decode a clip, find the face in every frame, and cut it out.
 
+    Clips of any length go through [`~vqmae_hf.data.clip_streaming.stream_clip`] in bounded memory. A few damaged packets are
+    concealed, with a warning in the log; what `vqmae_hf.data.media_limits` sets bounds to is refused beyond them.
+
     Args:
         source: path, bytes, binary file object or {"path", "bytes"} dict.
         audio_source: likewise, for corpora that keep the sound in a file of its own; None is the sound of `source`.
@@ -108,7 +96,7 @@ def load_clip(
         crop_faces: False takes the square in the middle of the pictures, for videos that show nothing but the face.
         face_detector: None for OpenCV's Haar cascade, the path of a YuNet .onnx file, or a callable that takes a
             (H, W, 3) uint8 RGB frame and returns (n, 4) boxes x, y, width, height in pixels.
-        start_seconds, end_seconds: part to load; None is the end of the clip.
+        start_seconds, end_seconds: part to load; None is the end of the clip. Decoding begins at the beginning of the file.
         on_missing_face: for pictures without any face; "center" takes the square in their middle.
         on_missing_audio: for a file without a sound track; "visual_only" returns a clip without waveform.
         on_missing_video: for a file without pictures; "audio_only" returns a clip without frames.
@@ -118,128 +106,40 @@ def load_clip(
         MissingVideoError, MissingAudioError, MissingFaceError, SilentAudioError: according to the policies, and whatever
             they say where nothing would be left of the clip.
         EmptyClipError: no frame or no sample in the part asked for.
-        UnreadableMediaError: the file is missing, damaged or holds neither pictures nor sound.
+        ClipTooLongError: crops or samples that take more than 1 GiB: 26 minutes of crops at the defaults.
+        UnreadableMediaError: the file is missing, damaged, beyond the limits, or holds neither pictures nor sound.
         ValueError: an argument out of its range.
     """
-    policies = {
-        "on_missing_face": on_missing_face,
-        "on_missing_audio": on_missing_audio,
-        "on_missing_video": on_missing_video,
-        "on_silence": on_silence,
-    }
-    _check_options(modalities, face_size, policies)
-    detector = as_face_detector(face_detector)
-    source = resolve_source(source)
-    audio_source = source if audio_source is None else resolve_source(audio_source)
-    with_frames, with_sound = _what_there_is(source, audio_source, modalities, policies)
-
-    frames = boxes = waveform = None
-    reader = FrameReader(source, frames_per_second, start_seconds, end_seconds) if with_frames else None
-    if reader is not None:
-        boxes = _boxes_to_cut(reader, detector if crop_faces else None, on_missing_face)
-        frames = np.stack(
-            [crop_square(picture.to_rgb(), box, face_size) for picture, box in zip(reader, boxes, strict=True)]
-        )
-    if with_sound:
-        if reader is not None and audio_source is source:
-            waveform = reader.read_waveform(sampling_rate)
-        else:
-            end = end_seconds if reader is None else start_seconds + reader.num_frames / frames_per_second
-            waveform = read_waveform(audio_source, sampling_rate, start_seconds, end)
-        waveform = _heard(waveform, audio_source, frames is not None, on_silence)
-    return Clip(frames, waveform, frames_per_second, sampling_rate, boxes, source.name)
-
-
-def _check_options(modalities: Sequence[str], face_size: int, policies: dict[str, str]) -> None:
-    """Raise one ValueError that lists every option out of its range."""
-    problems = []
-    if isinstance(modalities, str) or not modalities or set(modalities) - set(MODALITIES):
-        problems.append(f'modalities: found {modalities!r}; accepted are ("audio", "visual"), ("audio",), ("visual",)')
-    if not isinstance(face_size, int | np.integer) or face_size < 1:
-        problems.append(f"face_size: found {face_size!r}; accepted is a whole number of pixels above 0")
-    for name, choice in policies.items():
-        if choice not in POLICIES[name]:
-            problems.append(f"{name}: found {choice!r}; accepted is one of {', '.join(map(repr, POLICIES[name]))}")
-    if problems:
-        raise ValueError("; ".join(problems))
-
-
-def _what_there_is(
-    source: MediaSource, audio_source: MediaSource, modalities: Sequence[str], policies: dict[str, str]
-) -> tuple[bool, bool]:
-    """Whether to load frames and sound, from what was asked for, what is there, and the policies."""
-    info = probe_media(source)
-    has_audio = info.has_audio if audio_source is source else probe_media(audio_source).has_audio
-    with_frames = "visual" in modalities and info.has_video
-    with_sound = "audio" in modalities and has_audio
-    if "visual" in modalities and not with_frames and (policies["on_missing_video"] == "error" or not with_sound):
-        raise MissingVideoError.about(
-            source.name,
-            found="sound without pictures" if info.has_audio else "no pictures",
-            accepted="a file with a video stream",
-            remedy='To use the sound alone, pass modalities=("audio",) or on_missing_video="audio_only"',
-        )
-    if "audio" in modalities and not with_sound and (policies["on_missing_audio"] == "error" or not with_frames):
-        raise MissingAudioError.about(
-            audio_source.name,
-            found="pictures without sound" if info.has_video else "no sound track",
-            accepted="a file with an audio stream",
-            remedy='To use the pictures alone, pass modalities=("visual",) or on_missing_audio="visual_only"',
-        )
-    return with_frames, with_sound
-
-
-def _boxes_to_cut(reader: FrameReader, detector: FaceDetector | None, on_missing_face: str) -> np.ndarray:
-    """(T, 4) squares to cut out of the frames: around the face, or in the middle without detector or by the policy."""
-    faces = None
-    if detector is not None:
-        step = max(1, round(SECONDS_BETWEEN_DETECTIONS * reader.frames_per_second))
-        # Where nothing is found at a glance, every frame is looked at before giving up.
-        for every in dict.fromkeys((step, 1)):
-            examined = (picture.to_rgb() for index, picture in enumerate(reader) if index % every == 0)
-            found = detect_faces(examined, detector)
-            times = range(0, reader.num_frames, every)
-            faces = follow_face(found, times, reader.num_frames, reader.frames_per_second)
-            if faces is not None:
-                return add_margin(faces)
-    shape = None
-    for picture in reader:
-        shape = shape or picture.to_rgb().shape
-    if shape is None:
-        raise EmptyClipError.about(
-            reader.source.name,
-            found=f"no picture from {reader.start_seconds} to {reader.end_seconds or 'the end'} seconds",
-            accepted="at least one frame",
-            remedy="Check start_seconds and end_seconds against probe_media(file).duration_seconds",
-        )
-    if detector is not None and on_missing_face == "error":
-        raise MissingFaceError.about(
-            reader.source.name,
-            found=f"no face in any of {reader.num_frames} frames of {shape[1]} x {shape[0]} pixels",
-            accepted="a clip that shows a face from the front",
-            remedy='If the pictures show nothing but a face, pass crop_faces=False; on_missing_face="center" takes their '
-            "middle, face_detector= the path of a YuNet .onnx file or a callable finds turned faces",
-        )
-    return np.tile(center_box(*shape[:2]), (reader.num_frames, 1))
-
-
-def _heard(waveform: np.ndarray, source: MediaSource, with_frames: bool, on_silence: str) -> np.ndarray | None:
-    """The waveform, or None where it is silent and may be left out."""
-    if len(waveform) == 0:
-        raise EmptyClipError.about(
-            source.name,
-            found="a sound track without a sample in the part asked for",
-            accepted="at least one sample",
-            remedy="Check start_seconds and end_seconds against probe_media(file).duration_seconds",
-        )
-    peak = float(np.abs(waveform).max())
-    if peak >= SILENCE_PEAK or on_silence == "keep":
-        return waveform
-    if on_silence == "visual_only" and with_frames:
-        return None
-    raise SilentAudioError.about(
-        source.name,
-        found=f"silence (peak {peak:.1e} of full scale)",
-        accepted=f"sound that peaks at {SILENCE_PEAK:.0e} or more",
-        remedy='on_silence="visual_only" uses the pictures alone, on_silence="keep" the silence as it is',
+    options = ClipOptions(
+        audio_source=audio_source,
+        modalities=modalities,
+        frames_per_second=frames_per_second,
+        sampling_rate=sampling_rate,
+        face_size=face_size,
+        crop_faces=crop_faces,
+        face_detector=face_detector,
+        start_seconds=start_seconds,
+        end_seconds=end_seconds,
+        on_missing_face=on_missing_face,
+        on_missing_audio=on_missing_audio,
+        on_missing_video=on_missing_video,
+        on_silence=on_silence,
     )
+    clip = examine_clip(source, options, most_frames=LARGEST_RESULT_BYTES // (3 * face_size**2))
+    frames = None
+    if clip.pictures is not None:
+        frames = np.empty((len(clip.boxes), face_size, face_size, 3), np.uint8)
+        for frame, crop in zip(frames, clip.crops(), strict=True):
+            frame[:] = crop
+    waveform = _heard_waveform(clip) if clip.has_sound else None
+    return Clip(frames, waveform, frames_per_second, sampling_rate, clip.boxes, clip.source.name)
+
+
+def _heard_waveform(clip: ExaminedClip) -> np.ndarray | None:
+    """(N,) the whole sound of a clip, or None where it is silent and may be left out."""
+    sound = clip.sound()
+    waveform = read_waveform(
+        sound.source, sound.sampling_rate, sound.start_seconds, sound.end_seconds, sound.origin_seconds
+    )
+    peak = float(np.abs(waveform).max(initial=0.0))
+    return waveform if clip.is_heard(peak, len(waveform)) else None

@@ -11,7 +11,7 @@ class ClipError(ValueError):
 
 
 class UnreadableMediaError(ClipError):
-    """Missing, empty, damaged or foreign file."""
+    """Missing, empty, damaged or foreign file, or one that claims what no recording has."""
 
 
 class MissingVideoError(ClipError):
@@ -32,3 +32,7 @@ class SilentAudioError(ClipError):
 
 class EmptyClipError(ClipError):
     """Zero length, or nothing left of what was asked for."""
+
+
+class ClipTooLongError(ClipError):
+    """More than fits into the result that was asked for, or than any recording lasts."""

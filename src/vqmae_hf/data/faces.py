@@ -27,6 +27,10 @@ SIZE_SMOOTHING_SECONDS = 0.5
 # What a jump to a face elsewhere costs, in detections of the largest face: a second of it. So a moment of something else is
 # never worth two jumps, and a cut to another picture is followed.
 JUMP_COST = 1 / SECONDS_BETWEEN_DETECTIONS
+# Where a path may come from: any detection of this long, and before that the best path only, so that the time for a clip
+# grows with its length and not with its square. So that it stays small, only the largest faces of a frame are candidates.
+MEMORY_SECONDS = 20.0
+MOST_FACES = 16
 
 _per_thread = threading.local()
 
@@ -164,10 +168,11 @@ def follow_face(
         (T, 4) float64 square boxes x, y, side, side without margin, which may reach over the border of the image; None
         if there is no detection at all.
     """
-    places = [(time, _square(box)) for time, boxes in zip(times, detections, strict=True) for box in boxes]
+    places = [(time, _square(box)) for time, boxes in zip(times, detections, strict=True) for box in _largest(boxes)]
     if not places:
         return None
-    chosen = _best_path(np.array([time for time, _ in places]), np.array([square for _, square in places]))
+    memory = MEMORY_SECONDS * frames_per_second
+    chosen = _best_path(np.array([time for time, _ in places]), np.array([square for _, square in places]), memory)
     known_times = np.array([places[index][0] for index in chosen])
     known = np.array([places[index][1] for index in chosen])
     known = median_filter(known, size=(min(3, len(known)), 1), mode="nearest")  # a single outlier moves nothing
@@ -222,12 +227,28 @@ def _square(box: np.ndarray) -> tuple[float, float, float]:
     return x + width / 2, y + height / 2, float(np.log(max(width, height)))
 
 
-def _best_path(times: np.ndarray, squares: np.ndarray) -> list[int]:
-    """The path through (n,) detections with (n, 3) middles and log sides that gains most, by dynamic programming."""
+def _largest(boxes: np.ndarray) -> np.ndarray:
+    """The (n, 4) boxes in their order, or the `MOST_FACES` largest of more."""
+    if len(boxes) <= MOST_FACES:
+        return boxes
+    return boxes[np.argsort(-boxes[:, 2:].prod(1), kind="stable")[:MOST_FACES]]
+
+
+def _best_path(times: np.ndarray, squares: np.ndarray, memory: float) -> list[int]:
+    """The path through (n,) detections with (n, 3) middles and log sides that gains most, by dynamic programming.
+
+    `times` do not fall. Of the detections more than `memory` frames ago, only the end of the best path is considered.
+    """
     sides = np.exp(squares[:, 2])
     gain, before = sides / sides.max(), np.full(len(times), -1)
+    starts = np.searchsorted(times, times - memory)  # of what is remembered
+    ends = np.searchsorted(times, times)  # of what is earlier
+    best, forgotten = [], 0  # the end of the best forgotten path, and how many detections are forgotten
     for index in range(len(times)):
-        earlier = np.flatnonzero(times[:index] < times[index])
+        for leaving in range(forgotten, starts[index]):
+            best = [leaving] if not best or gain[leaving] > gain[best[0]] else best
+        forgotten = starts[index]
+        earlier = np.array([*best, *range(starts[index], ends[index])])
         if len(earlier) == 0:
             continue
         distance = np.linalg.norm(squares[earlier, :2] - squares[index, :2], axis=1)
