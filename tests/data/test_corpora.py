@@ -4,7 +4,19 @@ import json
 import pytest
 from datasets import ClassLabel
 
-from vqmae_hf.data.corpora import CorpusError, corpus_names, load_corpus, register_corpus
+from vqmae_hf.data.corpora import (
+    CorpusCard,
+    CorpusError,
+    CorpusListing,
+    LeftOut,
+    corpus_card,
+    corpus_names,
+    list_corpus,
+    load_corpus,
+    load_media_folder,
+    register_corpus,
+    registry,
+)
 
 
 def touch(root, *names):
@@ -56,7 +68,7 @@ def test_speakers_are_read_from_the_path(tmp_path):
 
 @pytest.mark.parametrize("kind", ["csv", "jsonl"])
 def test_metadata_rows_are_the_corpus(tmp_path, kind):
-    touch(tmp_path, "x/1.mp4", "x/2.mp4", "x/not_listed.mp4")
+    touch(tmp_path, "x/1.mp4", "x/2.mp4")
     rows = [
         {"path": "x/1.mp4", "label": "fear", "actor": "7", "intensity": "strong", "take": "1"},
         {"path": "x/2.mp4", "label": "calm", "actor": "8", "intensity": "normal", "take": "2"},
@@ -111,11 +123,61 @@ def test_wrong_roots_explain_the_expected_tree(tmp_path):
         load_corpus("ravdes", tmp_path)
 
 
+def test_rows_that_cannot_be_read_are_named_by_their_line(tmp_path):
+    touch(tmp_path, "1.mp4", "2.mp4")
+    (tmp_path / "metadata.csv").write_text("file_name,speaker\n1.mp4,a\n2.mp4\n")
+    with pytest.raises(CorpusError, match=r"metadata\.csv, line 3: not as many fields"):
+        load_corpus("videofolder", tmp_path)
+    (tmp_path / "metadata.csv").unlink()
+    (tmp_path / "metadata.jsonl").write_text('{"file_name": "1.mp4"}\n{"file_name": \n')
+    with pytest.raises(CorpusError, match=r"metadata\.jsonl, line 2 is not JSON"):
+        load_corpus("videofolder", tmp_path)
+    (tmp_path / "metadata.jsonl").write_text('{"file_name": "1.mp4"}\n{"name": "2.mp4"}\n')
+    with pytest.raises(CorpusError, match=r"lacks the columns \['file_name'\], or some of its rows do"):
+        load_corpus("videofolder", tmp_path)
+    (tmp_path / "metadata.jsonl").write_text('{"file_name": "1.mp4", "x": 1}\n{"file_name": "2.mp4", "x": "b"}\n')
+    with pytest.raises(CorpusError, match=r"column 'x' mixes values of the types \['int', 'str'\]"):
+        load_corpus("videofolder", tmp_path)
+
+
+def test_columns_of_json_keep_their_types_and_speaker_0_is_a_speaker(tmp_path):
+    touch(tmp_path, "1.mp4", "2.mp4")
+    (tmp_path / "metadata.jsonl").write_text(
+        '{"file_name": "./1.mp4", "speaker": 0, "words": ["a", "b"], "level": 0.5}\n'
+        '{"file_name": "2.mp4", "speaker": null, "words": [], "late": "x"}\n'
+    )
+    corpus = load_corpus("videofolder", tmp_path)
+    assert corpus["speaker"][:] == ["0", "unknown"]
+    assert corpus["words"][:] == [["a", "b"], []]
+    assert corpus["level"][:] == [0.5, None]
+    assert corpus["late"][:] == [None, "x"]
+
+
 def test_other_files_are_listed_and_left_out(tmp_path):
-    touch(tmp_path, "sad/a.mp4", "sad/notes.txt")
-    with pytest.warns(UserWarning, match=r"1 files that are no video were left out: sad/notes\.txt"):
+    touch(tmp_path, "sad/a.mp4", "sad/notes.txt", "sad/Thumbs.db", "__MACOSX/sad/b.mp4")
+    with pytest.warns(UserWarning, match=r"1 left out, 1 clips listed\. no video: 1 \(sad/notes\.txt\)"):
         corpus = load_corpus("videofolder", tmp_path)
     assert corpus["clip_id"][:] == ["sad/a"]
+    with pytest.warns(UserWarning, match="1 left out"):
+        assert load_media_folder(tmp_path, "video")["clip_id"][:] == ["sad/a"]
+    assert list_corpus("videofolder", tmp_path).left_out == [LeftOut("sad/notes.txt", "no video")]
+
+
+def test_clips_that_the_metadata_does_not_name_are_listed_as_left_out(tmp_path):
+    touch(tmp_path, "a.mp4", "deep/forgotten.mp4")
+    write_csv(tmp_path / "metadata.csv", [{"file_name": "a.mp4"}])
+    assert list_corpus("videofolder", tmp_path).left_out == [LeftOut("deep/forgotten.mp4", "not in metadata.csv")]
+    with pytest.warns(UserWarning, match=r"not in metadata\.csv: 1 \(deep/forgotten\.mp4\)"):
+        load_corpus("videofolder", tmp_path)
+
+
+def test_links_to_folders_are_followed_but_never_in_a_circle(tmp_path):
+    touch(tmp_path, "elsewhere/sad/a.mp4")
+    corpus = tmp_path / "corpus"
+    corpus.mkdir()
+    (corpus / "linked").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    (tmp_path / "elsewhere/sad/back").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    assert load_corpus("videofolder", corpus)["clip_id"][:] == ["linked/sad/a"]
 
 
 def test_two_files_of_one_name_are_refused(tmp_path):
@@ -132,6 +194,35 @@ def test_sound_files_fill_the_audio_column(tmp_path):
 
 
 def test_a_name_is_registered_once():
-    assert {"audiofolder", "synthetic", "videofolder"} <= set(corpus_names())
+    assert {"audiofolder", "hub", "synthetic", "videofolder", "ravdess", "voxceleb2"} <= set(corpus_names())
     with pytest.raises(ValueError, match="already registered"):
         register_corpus("videofolder")(lambda root: None)
+
+
+def test_a_card_goes_into_the_datasets_info(tmp_path, monkeypatch):
+    monkeypatch.setattr(registry, "_ENTRIES", dict(registry._ENTRIES))
+    card = CorpusCard("mine", "My corpus", (), 1, "CC0", "https://example.org", "Me (2024)", ("visual",), "Small.")
+
+    @register_corpus("mine", card=card)
+    def list_mine(root):
+        return CorpusListing(load_media_folder(root, "video"), [LeftOut("cover.png", "picture", is_expected=True)])
+
+    touch(tmp_path, "a.mp4")
+    listing = list_corpus("mine", tmp_path)
+    assert corpus_card("mine") is card
+    assert listing.left_out[0].path == "cover.png"
+    info = load_corpus("mine", tmp_path).info  # without a warning: the file is expected
+    assert (info.license, info.homepage, info.citation) == ("CC0", "https://example.org", "Me (2024)")
+    assert info.description == "My corpus. Small."
+
+
+def test_layouts_have_no_card_and_published_corpora_do():
+    for name in set(corpus_names()) - {"audiofolder", "hub", "videofolder"}:
+        card = corpus_card(name)
+        assert card.name == name
+        assert all((card.title, card.licence, card.source, card.citation, card.notes))
+        assert set(card.modalities) == {"audio", "visual"}
+    with pytest.raises(ValueError, match=r"'videofolder' is a layout.*'ravdess'"):
+        corpus_card("videofolder")
+    with pytest.raises(ValueError, match="unknown corpus 'nothing'"):
+        corpus_card("nothing")

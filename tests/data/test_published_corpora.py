@@ -1,0 +1,472 @@
+"""Each published corpus in its own naming scheme: what a path says, what contradicts itself, wrong roots, real clips."""
+
+import sys
+from collections import Counter
+
+import numpy as np
+import pytest
+import soundfile
+from tests.data.media_by_hand import numbered_frames, tone
+
+from vqmae_hf.data.clips import load_clip
+from vqmae_hf.data.corpora import CorpusError, LeftOut, corpus_card, list_corpus, load_corpus
+from vqmae_hf.data.media import write_clip
+
+
+def touch(root, *names):
+    for name in names:
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"never opened by a loader")
+
+
+def put_clip(root, name, *, frames=True, sound=True):
+    """A real clip of one second under any name: FFmpeg looks at the content."""
+    path = root / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix == ".wav":
+        soundfile.write(path, tone(1.0), 16000)
+        return
+    made = write_clip(root / "made.mp4", numbered_frames(25) if frames else None, tone(1.0) if sound else None)
+    made.rename(path)
+
+
+def by_clip(corpus):
+    return {row["clip_id"]: row for row in corpus}
+
+
+def emotion_of(corpus, row):
+    return corpus.features["emotion"].names[row["emotion"]]
+
+
+def load_row(row):
+    """As `prepare_clips` does: the sound beside the pictures, if there is one."""
+    options = {"face_size": 16, "crop_faces": False}
+    if row.get("video") is None:
+        return load_clip(row["audio"], modalities=("audio",))
+    return load_clip(row["video"], audio_source=row.get("audio"), **options)
+
+
+def assert_seen_and_heard(row):
+    clip = load_row(row)
+    assert len(clip.frames) == 25
+    assert clip.frames.std() > 1
+    assert np.abs(clip.waveform).max() > 0.1
+
+
+def reasons(listing):
+    return {item.path: item.reason for item in listing.surprises}
+
+
+# ---- RAVDESS ----
+
+
+def test_ravdess_names_say_everything(tmp_path):
+    touch(
+        tmp_path,
+        "Actor_01/01-01-06-02-01-02-01.mp4",
+        "Video_Speech_Actor_24/Actor_24/01-01-01-01-02-01-24.mp4",
+        "Audio_Speech_Actors_01-24/Actor_02/03-01-08-01-01-01-02.wav",
+    )
+    corpus = load_corpus("ravdess", tmp_path)
+    assert corpus.features["emotion"].names == list(corpus_card("ravdess").classes)
+    assert corpus.info.license == "CC BY-NC-SA 4.0"
+    row = by_clip(corpus)["01-01-06-02-01-02-01"]
+    assert row["video"] == {"bytes": None, "path": str(tmp_path / "Actor_01/01-01-06-02-01-02-01.mp4")}
+    assert (row["audio"], row["speaker"], row["sex"]) == (None, "01", "male")
+    assert (emotion_of(corpus, row), row["intensity"], row["repetition"]) == ("fearful", "strong", 2)
+    assert (row["vocal_channel"], row["statement"]) == ("speech", "Kids are talking by the door")
+    sound = by_clip(corpus)["03-01-08-01-01-01-02"]
+    assert sound["video"] is None
+    assert sound["audio"]["path"].endswith("Actor_02/03-01-08-01-01-01-02.wav")
+    assert (emotion_of(corpus, sound), sound["sex"]) == ("surprised", "female")
+    assert by_clip(corpus)["01-01-01-01-02-01-24"]["statement"] == "Dogs are sitting by the door"
+
+
+def test_ravdess_takes_each_recording_once_and_joins_silent_pictures_with_their_sound(tmp_path):
+    put_clip(tmp_path, "Actor_01/01-01-03-01-01-01-01.mp4")
+    touch(tmp_path, "Actor_01/02-01-03-01-01-01-01.mp4", "Actor_01/03-01-03-01-01-01-01.wav")
+    put_clip(tmp_path, "Actor_02/02-01-03-01-01-01-02.mp4", sound=False)
+    put_clip(tmp_path, "Actor_02/03-01-03-01-01-01-02.wav")
+    listing = list_corpus("ravdess", tmp_path)
+    rows = by_clip(listing.dataset)
+    assert set(rows) == {"01-01-03-01-01-01-01", "02-01-03-01-01-01-02"}
+    assert rows["01-01-03-01-01-01-01"]["audio"] is None
+    assert rows["02-01-03-01-01-01-02"]["audio"]["path"].endswith("03-01-03-01-01-01-02.wav")
+    for row in rows.values():
+        assert_seen_and_heard(row)
+    left_out = {item.path for item in listing.left_out}
+    assert left_out == {"Actor_01/02-01-03-01-01-01-01.mp4", "Actor_01/03-01-03-01-01-01-01.wav"}
+    assert listing.surprises == []
+
+
+def test_ravdess_songs_are_asked_for(tmp_path):
+    touch(tmp_path, "Actor_01/01-01-03-01-01-01-01.mp4", "Actor_01/01-02-03-01-01-01-01.mp4", "Actor_01/README.txt")
+    for channel, expected in (("speech", 1), ("song", 1), ("both", 2)):
+        corpus = load_corpus("ravdess", tmp_path, vocal_channel=channel)
+        assert len(corpus) == expected
+        assert channel == "both" or set(corpus["vocal_channel"]) == {channel}
+    left_out = list_corpus("ravdess", tmp_path).left_out
+    assert left_out[0] == LeftOut("Actor_01/01-02-03-01-01-01-01.mp4", "song; speech was asked for", True)
+    with pytest.raises(ValueError, match="'speech', 'song' and 'both'"):
+        load_corpus("ravdess", tmp_path, vocal_channel="whisper")
+
+
+def test_ravdess_lists_what_does_not_belong_or_contradicts_itself(tmp_path):
+    touch(
+        tmp_path,
+        "Actor_05/01-01-03-01-01-01-05.mp4",
+        "Video_Speech_Actor_05/Actor_05/01-01-03-01-01-01-05.mp4",
+        "Actor_05/01-01-03-01-01-01-03.mp4",
+        "Actor_05/01-01-09-01-01-01-05.mp4",
+        "Actor_05/01-01-03-01-01-01-05 (1).mp4",
+        "Actor_05/03-01-04-01-01-01-05.mp4",
+        "Actor_05/portrait.png",
+        "01-01-03-01-01-01-04.mp4",
+        "Video_Speech_Actor_06.zip",
+        "my takes/Actor_05/01-01-04-01-01-01-05.mp4",
+    )
+    listing = list_corpus("ravdess", tmp_path)
+    assert listing.dataset["clip_id"][:] == ["01-01-03-01-01-01-05"]
+    assert reasons(listing) == {
+        "Video_Speech_Actor_05/Actor_05/01-01-03-01-01-01-05.mp4": "second copy of a recording that is listed",
+        "Actor_05/01-01-03-01-01-01-03.mp4": "the name says actor 03, the folder Actor_05",
+        "Actor_05/01-01-09-01-01-01-05.mp4": f"name is not of the form {RAVDESS_SCHEME}",
+        "Actor_05/01-01-03-01-01-01-05 (1).mp4": f"name is not of the form {RAVDESS_SCHEME}",
+        "Actor_05/03-01-04-01-01-01-05.mp4": "video under the name of modality 03",
+        "Actor_05/portrait.png": "neither video nor sound",
+        "01-01-03-01-01-01-04.mp4": "not in a folder Actor_NN, of the root or of an unpacked zip",
+        "Video_Speech_Actor_06.zip": "archive that is not unpacked",
+        "my takes/Actor_05/01-01-04-01-01-01-05.mp4": "not in a folder Actor_NN, of the root or of an unpacked zip",
+    }
+    with pytest.warns(
+        UserWarning, match=r"9 left out, 1 clips listed.*and 2 other reasons.*list_corpus\('ravdess', root\)"
+    ):
+        load_corpus("ravdess", tmp_path)
+
+
+RAVDESS_SCHEME = "modality-channel-emotion-intensity-statement-repetition-actor, two digits each"
+
+
+def test_wrong_roots_are_told_what_they_are(tmp_path):
+    touch(tmp_path, "corpora/ravdess/Actor_01/03-01-03-01-01-01-01.wav")
+    ravdess = tmp_path / "corpora/ravdess"
+    with pytest.raises(CorpusError, match=rf"(?s)lies within .* RAVDESS; pass {ravdess}, .*ROOT/Actor_01/01-01-"):
+        load_corpus("ravdess", ravdess / "Actor_01")
+    with pytest.raises(CorpusError, match=rf"one level lower; pass {ravdess}"):
+        load_corpus("ravdess", tmp_path / "corpora")
+    touch(tmp_path, "zips/Video_Speech_Actor_01.zip", "zips/Video_Speech_Actor_02.zip")
+    with pytest.raises(CorpusError, match=r"Found 2 archives \(Video_Speech_Actor_01\.zip, .*unpack them"):
+        load_corpus("ravdess", tmp_path / "zips")
+    touch(tmp_path, "other/holidays.mp4")
+    with pytest.raises(CorpusError, match=r"Found 1 other files \(holidays\.mp4: name is not of the form"):
+        load_corpus("ravdess", tmp_path / "other")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(CorpusError, match=r"empty holds no clip of RAVDESS\. It is empty\. Expected:"):
+        load_corpus("ravdess", tmp_path / "empty")
+    (tmp_path / "empty/Actor_01").mkdir()
+    with pytest.raises(CorpusError, match=r"Found no files, and the folders Actor_01"):
+        load_corpus("ravdess", tmp_path / "empty")
+    with pytest.raises(CorpusError, match="is not a folder, so there is no ravdess corpus"):
+        load_corpus("ravdess", tmp_path / "absent")
+
+
+def test_every_published_corpus_shows_its_tree(tmp_path):
+    for name in ("ravdess", "crema_d", "enterface", "mead", "voxceleb2", "grid"):
+        with pytest.raises(CorpusError, match=r"Expected:\n  ROOT/"):
+            load_corpus(name, tmp_path)
+
+
+@pytest.mark.shared
+def test_ravdess_speech_as_published(shared_dir):
+    corpus = load_corpus("ravdess", shared_dir / "data/ravdess_speech_16k")
+    assert len(corpus) == 1440
+    assert "video" not in corpus.column_names
+    assert Counter(corpus["speaker"][:]) == {f"{actor:02d}": 60 for actor in range(1, 25)}
+    names = corpus.features["emotion"].names
+    assert Counter(names[i] for i in corpus["emotion"][:]) == dict.fromkeys(names, 192) | {"neutral": 96}
+    assert set(corpus.filter(lambda row: row["emotion"] == 0)["intensity"]) == {"normal"}
+    row = by_clip(corpus)["03-01-06-01-02-01-12"]
+    assert (row["speaker"], emotion_of(corpus, row), row["sex"]) == ("12", "fearful", "female")
+    assert 2 < load_row(row).duration_seconds < 6
+
+
+# ---- CREMA-D ----
+
+
+def test_crema_d_joins_video_and_sound(tmp_path):
+    put_clip(tmp_path, "VideoFlash/1001_DFA_ANG_XX.flv")
+    put_clip(tmp_path, "AudioWAV/1001_DFA_ANG_XX.wav")
+    touch(tmp_path, "AudioMP3/1001_DFA_ANG_XX.mp3", "AudioWAV/1091_IEO_SAD_HI.wav", "AudioWAV/1040_ITH_SAD_X.wav")
+    touch(tmp_path, "VideoDemographics.csv", "1002_WSI_NEU_XX.mp4")
+    listing = list_corpus("crema_d", tmp_path)
+    corpus = listing.dataset
+    rows = by_clip(corpus)
+    assert set(rows) == {"1001_DFA_ANG_XX", "1091_IEO_SAD_HI", "1040_ITH_SAD_X", "1002_WSI_NEU_XX"}
+    row = rows["1001_DFA_ANG_XX"]
+    assert row["video"]["path"].endswith(".flv")
+    assert row["audio"]["path"].endswith("AudioWAV/1001_DFA_ANG_XX.wav")
+    assert_seen_and_heard(row)
+    assert (row["speaker"], emotion_of(corpus, row), row["intensity"]) == ("1001", "anger", "unspecified")
+    assert row["statement"] == "Don't forget a jacket"
+    assert rows["1091_IEO_SAD_HI"]["video"] is None
+    assert rows["1091_IEO_SAD_HI"]["intensity"] == "high"
+    assert rows["1040_ITH_SAD_X"]["intensity"] == "unspecified"
+    assert rows["1002_WSI_NEU_XX"]["audio"] is None
+    assert listing.surprises == []
+    assert {item.path for item in listing.left_out} == {"AudioMP3/1001_DFA_ANG_XX.mp3", "VideoDemographics.csv"}
+
+
+def test_crema_d_lists_what_does_not_belong(tmp_path):
+    touch(tmp_path, "1001_DFA_ANG_XX.mp4", "1092_DFA_ANG_XX.mp4", "1001_XYZ_ANG_XX.mp4", "1001_DFA_JOY_XX.mp4")
+    touch(tmp_path, "1002/1001_TAI_SAD_XX.mp4", "a/b/1001_TIE_SAD_XX.mp4", "copy/1001_DFA_ANG_XX.mp4")
+    listing = list_corpus("crema_d", tmp_path)
+    assert listing.dataset["clip_id"][:] == ["1001_DFA_ANG_XX"]
+    scheme = "name is not of the form actor_sentence_emotion_intensity, as 1001_DFA_ANG_XX"
+    assert reasons(listing) == {
+        "1092_DFA_ANG_XX.mp4": scheme,
+        "1001_XYZ_ANG_XX.mp4": scheme,
+        "1001_DFA_JOY_XX.mp4": scheme,
+        "1002/1001_TAI_SAD_XX.mp4": "the name says actor 1001, the folder 1002",
+        "a/b/1001_TIE_SAD_XX.mp4": "more than one folder below the root",
+        "copy/1001_DFA_ANG_XX.mp4": "second copy of a recording that is listed",
+    }
+    assert len(load_corpus("crema_d", tmp_path / "1002")) == 1
+    (tmp_path / "above").mkdir()
+    (tmp_path / "1002").rename(tmp_path / "above/AudioWAV")
+    (tmp_path / "further").mkdir()
+    (tmp_path / "above").rename(tmp_path / "further/above")
+    with pytest.raises(CorpusError, match=rf"one level lower; pass {tmp_path}/further/above"):
+        load_corpus("crema_d", tmp_path / "further")
+
+
+# ---- eNTERFACE'05 ----
+
+
+def test_enterface_with_its_irregularities(tmp_path):
+    put_clip(tmp_path, "subject 1/anger/sentence 1/s1_an_1.avi")
+    touch(
+        tmp_path,
+        "subject 6/anger/s6_an_1.avi",
+        "subject 6/disgust/s6_di.avi",
+        "subject 16/Surprise/sentence 3/s16_su_3avi.avi",
+        "subject 20/fear/sentence 2/s_20_fe_2.avi",
+        "subject 1/anger/sentence 1/Thumbs.db",
+    )
+    corpus = load_corpus("enterface", tmp_path)
+    rows = by_clip(corpus)
+    labels = {name: (row["speaker"], emotion_of(corpus, row), row["sentence"]) for name, row in rows.items()}
+    assert labels == {
+        "s1_an_1": ("1", "anger", 1),
+        "s6_an_1": ("6", "anger", 1),
+        "s6_di": ("6", "disgust", None),
+        "s16_su_3": ("16", "surprise", 3),
+        "s20_fe_2": ("20", "fear", 2),
+    }
+    assert corpus.features["emotion"].names == list(corpus_card("enterface").classes)
+    assert_seen_and_heard(rows["s1_an_1"])
+
+
+def test_enterface_lists_contradictions(tmp_path):
+    touch(
+        tmp_path,
+        "subject 1/anger/sentence 1/s1_an_1.avi",
+        "subject 1/anger/sentence 2/s2_an_2.avi",
+        "subject 1/anger/sentence 3/s1_sa_3.avi",
+        "subject 1/anger/sentence 4/s1_an_5.avi",
+        "subject 1/boredom/sentence 1/s1_an_1.avi",
+        "subject 1/anger/sentence 5/holiday.avi",
+        "subject 1/s1_an_1.avi",
+        "subject 1/anger/takes/s1_an_2.avi",
+    )
+    listing = list_corpus("enterface", tmp_path)
+    assert listing.dataset["clip_id"][:] == ["s1_an_1"]
+    assert reasons(listing) == {
+        "subject 1/anger/sentence 2/s2_an_2.avi": "the name says subject 2, the folder 1",
+        "subject 1/anger/sentence 3/s1_sa_3.avi": "the name says emotion sadness, the folder anger",
+        "subject 1/anger/sentence 4/s1_an_5.avi": "the name says sentence 5, the folder 4",
+        "subject 1/boredom/sentence 1/s1_an_1.avi": "folder 'boredom' is none of the emotions",
+        "subject 1/anger/sentence 5/holiday.avi": "name is not of the form "
+        "s<subject>_<two letters of the emotion>_<sentence>, as s1_an_1",
+        "subject 1/s1_an_1.avi": "not in subject N/emotion/sentence M, nor in subject N/emotion",
+        "subject 1/anger/takes/s1_an_2.avi": "not in subject N/emotion/sentence M, nor in subject N/emotion",
+    }
+    with pytest.raises(CorpusError, match=rf"pass {tmp_path}, the folder that holds all"):
+        load_corpus("enterface", tmp_path / "subject 1/anger")
+
+
+# ---- MEAD ----
+
+
+def test_mead_gives_every_view_the_sound_of_its_recording(tmp_path):
+    put_clip(tmp_path, "M003/video/front/angry/level_1/001.mp4", sound=False)
+    put_clip(tmp_path, "M003/audio/angry/level_1/001.m4a", frames=False)
+    touch(tmp_path, "M003/video/left_30/angry/level_1/001.mp4", "W009/audio/neutral/level_1/002.m4a")
+    front = load_corpus("mead", tmp_path)
+    rows = by_clip(front)
+    assert set(rows) == {"M003/front/angry/level_1/001", "W009/audio/neutral/level_1/002"}
+    row = rows["M003/front/angry/level_1/001"]
+    assert (row["speaker"], row["sex"], row["view"], row["intensity"]) == ("M003", "male", "front", "level_1")
+    assert_seen_and_heard(row)
+    sound = rows["W009/audio/neutral/level_1/002"]
+    assert (sound["video"], sound["view"], emotion_of(front, sound)) == (None, None, "neutral")
+    both = by_clip(load_corpus("mead", tmp_path, views=["front", "left_30"]))
+    assert both["M003/left_30/angry/level_1/001"]["audio"] == row["audio"]
+    assert len(both) == 3
+    with pytest.raises(ValueError, match="must be a list of some of"):
+        load_corpus("mead", tmp_path, views="front")
+    with pytest.raises(ValueError, match="'behind'"):
+        load_corpus("mead", tmp_path, views=["behind"])
+
+
+def test_mead_lists_what_does_not_belong(tmp_path):
+    touch(
+        tmp_path,
+        "M003/video/front/angry/level_1/001.mp4",
+        "M003/video/front/bored/level_1/001.mp4",
+        "M003/video/front/angry/level_4/001.mp4",
+        "M003/video/behind/angry/level_1/001.mp4",
+        "M003/video/front/angry/001.mp4",
+        "M003/video/front/angry/level_1/one.mp4",
+        "M003/audio.tar",
+        "X003/video/front/angry/level_1/001.mp4",
+    )
+    listing = list_corpus("mead", tmp_path)
+    assert listing.dataset["clip_id"][:] == ["M003/front/angry/level_1/001"]
+    misplaced = "video outside of SPEAKER/video/view/emotion/level_N"
+    assert reasons(listing) == {
+        "M003/video/front/bored/level_1/001.mp4": "folder 'bored' is none of the emotions",
+        "M003/video/front/angry/level_4/001.mp4": "name is not of the form level_1 to level_3 (its folder)",
+        "M003/video/behind/angry/level_1/001.mp4": "folder 'behind' is none of the views",
+        "M003/video/front/angry/001.mp4": misplaced,
+        "M003/video/front/angry/level_1/one.mp4": "name is not of the form three digits",
+        "M003/audio.tar": "archive that is not unpacked",
+        "X003/video/front/angry/level_1/001.mp4": misplaced,
+    }
+
+
+# ---- VoxCeleb2 ----
+
+
+def test_voxceleb2_joins_pictures_and_sound(tmp_path):
+    put_clip(tmp_path, "dev/mp4/id00012/21Uxsk56VDQ/00001.mp4", sound=False)
+    put_clip(tmp_path, "dev/aac/id00012/21Uxsk56VDQ/00001.m4a", frames=False)
+    touch(tmp_path, "dev/mp4/id00012/__Uxsk56VD-/00002.mp4", "test/aac/id00017/01dfn2spqyE/00001.m4a")
+    touch(tmp_path, "dev/txt/id00012/21Uxsk56VDQ/00001.txt", "vox2_meta.csv")
+    listing = list_corpus("voxceleb2", tmp_path)
+    rows = by_clip(listing.dataset)
+    assert "emotion" not in listing.dataset.column_names
+    assert set(rows) == {"id00012/21Uxsk56VDQ/00001", "id00012/__Uxsk56VD-/00002", "id00017/01dfn2spqyE/00001"}
+    joined = rows["id00012/21Uxsk56VDQ/00001"]
+    assert (joined["speaker"], joined["source_video"], joined["partition"]) == ("id00012", "21Uxsk56VDQ", "dev")
+    assert_seen_and_heard(joined)
+    assert rows["id00012/__Uxsk56VD-/00002"]["audio"] is None
+    assert rows["id00017/01dfn2spqyE/00001"]["video"] is None
+    assert rows["id00017/01dfn2spqyE/00001"]["partition"] == "test"
+    assert listing.surprises == []
+    assert {item.path for item in listing.left_out} == {"dev/txt/", "vox2_meta.csv"}
+
+
+def test_voxceleb2_lists_what_does_not_belong_and_finds_its_root(tmp_path):
+    touch(tmp_path, "vox/mp4/id00012/21Uxsk56VDQ/00001.mp4", "vox/dev/mp4/id00012/21Uxsk56VDQ/00001.mp4")
+    touch(tmp_path, "vox/mp4/id12/21Uxsk56VDQ/00001.mp4", "vox/mp4/id00012/21Uxsk56VDQ/00001.wav")
+    listing = list_corpus("voxceleb2", tmp_path / "vox")
+    assert listing.dataset["partition"][:] == ["dev"]
+    misplaced = "not at [dev|test]/mp4/idNNNNN/<video>/NNNNN.mp4 or [dev|test]/aac/idNNNNN/<video>/NNNNN.m4a"
+    assert reasons(listing) == {
+        "mp4/id00012/21Uxsk56VDQ/00001.mp4": "second copy of a recording that is listed",
+        "mp4/id12/21Uxsk56VDQ/00001.mp4": misplaced,
+        "mp4/id00012/21Uxsk56VDQ/00001.wav": misplaced,
+    }
+    with pytest.raises(CorpusError, match=rf"one level lower; pass {tmp_path}/vox"):
+        load_corpus("voxceleb2", tmp_path)
+    with pytest.raises(CorpusError, match=rf"lies within .*; pass {tmp_path}/vox/dev"):
+        load_corpus("voxceleb2", tmp_path / "vox/dev/mp4/id00012")
+
+
+def test_voxceleb2_is_listed_without_a_call_per_file(tmp_path, monkeypatch):
+    for speaker in range(20):
+        folder = tmp_path / f"dev/mp4/id{speaker:05d}/21Uxsk56VDQ"
+        folder.mkdir(parents=True)
+        for i in range(100):
+            (folder / f"{i:05d}.mp4").touch()
+    asked = []
+
+    def record(call):
+        def recorded(path, *args, **kwargs):
+            asked.append(str(path))
+            return call(path, *args, **kwargs)
+
+        return recorded
+
+    for name in ("os.stat", "os.lstat", "builtins.open", "io.open"):
+        monkeypatch.setattr(name, record(getattr(sys.modules[name.split(".")[0]], name.split(".")[1])))
+    corpus = load_corpus("voxceleb2", tmp_path)
+    assert Counter(corpus["speaker"][:]) == {f"id{speaker:05d}": 100 for speaker in range(20)}
+    assert str(tmp_path) in asked, "the recording works"
+    assert not [path for path in asked if path.endswith(".mp4")]
+
+
+# ---- GRID ----
+
+
+def test_grid_names_spell_the_sentence(tmp_path):
+    put_clip(tmp_path, "s1/video/mpg_6000/bbaf2n.mpg")
+    touch(tmp_path, "s1/bbaf2n.mpg", "s1/align/bbaf2n.align", "s1/lwwzza.mpg", "s34/sgix9s.mpg", "s1/bbaf2n.wav")
+    listing = list_corpus("grid", tmp_path)
+    rows = by_clip(listing.dataset)
+    sentences = {name: row["sentence"] for name, row in rows.items()}
+    assert sentences == {
+        "s1/bbaf2n": "bin blue at f two now",
+        "s1/lwwzza": "lay white with z zero again",
+        "s34/sgix9s": "set green in x nine soon",
+    }
+    row = rows["s1/bbaf2n"]
+    assert row["video"]["path"].endswith("mpg_6000/bbaf2n.mpg")
+    words = ("command", "colour", "preposition", "letter", "digit", "adverb")
+    assert " ".join(row[word] for word in words) == row["sentence"]
+    assert_seen_and_heard(row)
+    assert set(listing.dataset["speaker"]) == {"s1", "s34"}
+    assert listing.surprises == []
+    assert {item.path for item in listing.left_out} == {"s1/bbaf2n.mpg", "s1/align/bbaf2n.align", "s1/bbaf2n.wav"}
+
+
+def test_grid_knows_no_speaker_where_no_name_tells_one(tmp_path):
+    touch(
+        tmp_path,
+        "s1_bbal6n.mpg",
+        "lipnet_id2_vcd_swwp2s.mpg",
+        "video_20251208.mpg",
+        "s1_bbaw6n.mpg",
+        "s2/s1_bbal6n.mpg",
+        "takes/bbal6n.mpg",
+        "s2/s2_pwij3p.mpg",
+    )
+    listing = list_corpus("grid", tmp_path)
+    speakers = {row["clip_id"]: row["speaker"] for row in listing.dataset}
+    assert speakers == {"s1/bbal6n": "s1", "lipnet_id2_vcd_swwp2s": "unknown", "s2/pwij3p": "s2"}
+    scheme = "bbaf2n (command, colour, preposition, letter, digit, adverb), with or without a prefix"
+    assert reasons(listing) == {
+        "video_20251208.mpg": f"name is not of the form {scheme}",
+        "s1_bbaw6n.mpg": f"name is not of the form {scheme}",  # nobody says the letter w
+        "s2/s1_bbal6n.mpg": "the name says speaker s1, the folder s2",
+        "takes/bbal6n.mpg": "neither in the root nor in a speaker's folder s1 to s34",
+    }
+    touch(tmp_path, "real/s3/bbal6n.mpg")
+    with pytest.raises(CorpusError, match=rf"lies within .*; pass {tmp_path}/real,"):
+        load_corpus("grid", tmp_path / "real/s3")
+
+
+@pytest.mark.shared
+def test_grid_as_shared(shared_dir):
+    root = shared_dir / "data/grid"
+    listing = list_corpus("grid", root)
+    assert len(listing.dataset) + len(listing.left_out) == len(list(root.iterdir()))
+    assert Counter(listing.dataset["speaker"][:]) == {"s1": 100, "unknown": 11}
+    assert all(item.path.startswith("video_") for item in listing.left_out)
+    assert len(listing.surprises) == 5
+    row = by_clip(listing.dataset)["lipnet_bbaf2n"]
+    assert row["sentence"] == "bin blue at f two now"
+    clip = load_row(row)
+    assert len(clip.frames) == 75
+    assert np.abs(clip.waveform).max() > 0.01
