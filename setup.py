@@ -16,6 +16,8 @@ REQUIREMENTS = [
     "transformers>=5.17,<6",
     "accelerate>=1.6",
     "datasets>=4.0",
+    "pyarrow>=17",
+    "fsspec>=2024.2",
     "huggingface-hub>=1.0",
     "evaluate>=0.4.6",
     "safetensors>=0.5",
@@ -33,6 +35,9 @@ REQUIREMENTS = [
     "jinja2>=3.1",
     "pyyaml>=6",
     "tqdm>=4.66",
+    "pebble>=5.0",
+    "typer>=0.15",
+    "rich>=13",
 ]
 
 TEST = ["pytest>=8", "pytest-timeout>=2.3", "pytest-xdist>=3.5", "hypothesis>=6.100"]
@@ -52,6 +57,7 @@ setup(
     packages=find_packages("src"),
     package_data={"vqmae_hf": ["py.typed", "training/recipes/*.yaml", "quickstart/*.html.jinja"]},
     install_requires=REQUIREMENTS,
+    entry_points={"console_scripts": ["vqmae-hf=vqmae_hf.cli.__main__:main"]},
     extras_require={"test": TEST, "demo": DEMO, "dev": DEV},
     classifiers=[
         "Development Status :: 4 - Beta",

@@ -23,15 +23,15 @@ from vqmae_hf.data.token_store import (
     load_token_store,
     read_token_store_info,
     tokenizer_fingerprint,
-    write_token_store,
 )
+from vqmae_hf.data.tokenization import write_token_store
 
 
 @pytest.fixture(scope="module")
 def clips(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(prepared_clips, "load_clip", fake_load_clip)
-        yield prepare_clips(fake_corpus(num_speakers=3), tmp_path_factory.mktemp("clips") / "clips", face_size=64)
+        return prepare_clips(fake_corpus(num_speakers=3), tmp_path_factory.mktemp("clips") / "clips", face_size=64)
 
 
 @pytest.fixture(autouse=True)
@@ -64,7 +64,8 @@ def processor(audio, visual):
 
 def write(clips, audio, visual, folder, processor, **options):
     options = {"clips_per_shard": 2, "show_progress": False, **options}
-    return write_token_store(clips, audio, visual, folder, processor=processor, **options)
+    info = write_token_store(clips, audio, visual, folder, processor=processor, **options)
+    return None if info is None else load_token_store(folder)
 
 
 def test_a_row_holds_the_codes_of_its_clip(clips, audio, visual, processor, tmp_path):
@@ -150,11 +151,11 @@ def test_a_killed_run_continues_with_the_missing_shards(clips, audio, visual, pr
     assert not list((tmp_path / "killed").glob(".*"))
 
 
-def test_processes_share_the_shards(clips, audio, visual, processor, tmp_path):
-    shares = {"folder": tmp_path / "shared", "processor": processor, "num_processes": 2}
-    assert write(clips, audio, visual, process_index=1, **shares) is None
+def test_ranks_share_the_shards(clips, audio, visual, processor, tmp_path):
+    shares = {"folder": tmp_path / "shared", "processor": processor, "num_ranks": 2}
+    assert write(clips, audio, visual, rank=1, **shares) is None
     assert len(list((tmp_path / "shared").glob("*.parquet"))) == 2
-    together = write(clips, audio, visual, process_index=0, **shares)
+    together = write(clips, audio, visual, rank=0, **shares)
     assert together.to_dict() == write(clips, audio, visual, tmp_path / "alone", processor).to_dict()
 
 

@@ -11,7 +11,8 @@ from tests.fake_clips import fake_corpus, fake_load_clip
 from vqmae_hf import AudioVQVAEConfig, AudioVQVAEModel, VisualVQVAEConfig, VisualVQVAEModel
 from vqmae_hf.data import prepared_clips
 from vqmae_hf.data.prepared_clips import prepare_clips
-from vqmae_hf.data.token_store import write_token_store
+from vqmae_hf.data.token_store import load_token_store
+from vqmae_hf.data.tokenization import write_token_store
 from vqmae_hf.training.assembly import processor_for_tokenizers
 
 # Small enough for a step in some ten milliseconds.
@@ -45,8 +46,11 @@ def world(tmp_path_factory):
     root = tmp_path_factory.mktemp("world")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("datasets.config.HF_DATASETS_CACHE", root / "cache")
-        patch.setattr(prepared_clips, "load_clip", fake_load_clip)
-        clips = prepare_clips(fake_corpus(num_speakers=6), root / "clips", face_size=64)
+        # Undone before the first test runs: this fixture lives as long as the session, and so would its fake loader,
+        # which other files' real clips would then be given to.
+        with patch.context() as clip_patch:
+            clip_patch.setattr(prepared_clips, "load_clip", fake_load_clip)
+            clips = prepare_clips(fake_corpus(num_speakers=6), root / "clips", face_size=64)
         torch.manual_seed(0)
         tokenizers = {
             "audio": AudioVQVAEModel(AudioVQVAEConfig.from_preset("tiny")).eval(),
@@ -55,7 +59,5 @@ def world(tmp_path_factory):
         for name, tokenizer in tokenizers.items():
             tokenizer.save_pretrained(root / name)
         processor = processor_for_tokenizers(tokenizers)
-        store = write_token_store(
-            clips, *tokenizers.values(), root / "store", processor=processor, show_progress=False
-        )
-        yield World(root, clips, store)
+        write_token_store(clips, *tokenizers.values(), root / "store", processor=processor, show_progress=False)
+        yield World(root, clips, load_token_store(root / "store"))

@@ -2,41 +2,47 @@
 
 import hashlib
 import json
-import logging
-from collections import deque
-from collections.abc import Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable, Iterator
 from functools import partial
-from itertools import islice
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import cv2
 import numpy as np
 import pyarrow as pa
 from datasets import Dataset, Features, Value, concatenate_datasets
-from tqdm.auto import tqdm
 
+from vqmae_hf.data.clip_shards import (
+    ClipFailure,
+    NoClipPreparedError,
+    Row,
+    fill_shards,
+    finish_shards,
+    load_failures,
+)
 from vqmae_hf.data.clips import Clip, load_clip
 from vqmae_hf.data.shards import (
     ShardPlan,
-    atomic_path,
     check_complete,
-    close_folder,
     digest_rows,
     is_complete,
     label_columns,
     open_folder,
     plan_from_manifest,
-    write_lines,
 )
+from vqmae_hf.data.worker_pool import WorkerLoss, map_in_order
 
-logger = logging.getLogger(__name__)
+__all__ = [
+    "ClipArrays",
+    "ClipFailure",
+    "NoClipPreparedError",
+    "clip_arrays",
+    "load_failures",
+    "load_prepared_clips",
+    "prepare_clips",
+]
 
 KIND = "prepared_clips"
-FAILURES_NAME = "failures.jsonl"
+MEDIA_COLUMNS = ("video", "audio")
 MEDIA_FEATURES = {
     "frames": Value("large_binary"),
     "num_frames": Value("int32"),
@@ -45,18 +51,6 @@ MEDIA_FEATURES = {
     "num_samples": Value("int64"),
     "content_digest": Value("string"),
 }
-
-
-class NoClipPreparedError(ValueError):
-    """Every clip of a corpus failed; the message quotes the first reasons."""
-
-
-class ClipFailure(NamedTuple):
-    """Why a clip was left out: type of the error and its message."""
-
-    clip_id: str
-    error: str
-    reason: str
 
 
 class ClipArrays(NamedTuple):
@@ -71,6 +65,7 @@ def prepare_clips(
     folder: str | Path,
     *,
     num_processes: int = 1,
+    seconds_per_clip: float | None = None,
     clips_per_shard: int = 64,
     **clip_options,
 ) -> Dataset:
@@ -83,7 +78,9 @@ def prepare_clips(
         corpus: as of `load_corpus`; `audio`, where filled, is taken instead of the video's own sound.
         folder: new, empty, or left by an earlier call with the same corpus and options.
         num_processes: processes that decode. Each takes some seconds to start, so a few hundred clips are the least
-            that is worth a second one; call from under `if __name__ == "__main__"` then, since they are spawned.
+            that is worth a second one; call from under `if __name__ == "__main__"` then, since they are spawned. A file
+            that crashes one of them is left out; one that crashes the only process ends the run.
+        seconds_per_clip: with more processes than one, a clip that takes longer is left out; None waits for ever.
         clips_per_shard: clips per file; what an interruption costs at most.
         **clip_options: those of `load_clip`: `frames_per_second`, `sampling_rate`, `face_size`, `modalities`,
             the policies for missing faces and sound, ... They must be JSON-like, `face_detector` a path.
@@ -104,13 +101,17 @@ def prepare_clips(
         suffix="arrow",
         num_rows=len(corpus),
         rows_per_shard=clips_per_shard,
-        inputs=digest_rows(map(_describe_row, corpus), list(corpus.features)),
+        inputs=digest_rows(map(describe_row, corpus), list(corpus.features)),
         parameters=json.loads(json.dumps(clip_options)),
     )
     open_folder(folder, plan)
     if not is_complete(folder, plan):
-        _write_pending(corpus, folder, plan, num_processes, clip_options)
-        _finish(folder, plan)
+        pending = plan.pending(folder)
+        prepare = partial(prepare_row, clip_options=clip_options)
+        outcomes = clip_outcomes(prepare, corpus, plan, pending, num_processes, seconds_per_clip)
+        write_shard = partial(_write_shard, schema=_schema(corpus))
+        fill_shards(folder, plan, pending, outcomes, write_shard, description="preparing clips")
+        finish_shards(folder, plan, dict)
     return load_prepared_clips(folder)
 
 
@@ -131,26 +132,33 @@ def load_prepared_clips(folder: str | Path) -> Dataset:
     return concatenate_datasets([shard for shard in shards if len(shard)])
 
 
-def load_failures(folder: str | Path) -> list[ClipFailure]:
-    """Clips that `prepare_clips` left out."""
-    return _read_failures(Path(folder) / FAILURES_NAME)
-
-
 def clip_arrays(clips: Dataset, i: int) -> ClipArrays:
     """Frames and waveform of row i, without copying where `clips` has the format "arrow"."""
     row = (clips if clips.format["type"] == "arrow" else clips.with_format("arrow"))[i]
     frames, waveform = row["frames"][0], row["waveform"][0]
-    size = row["face_size"][0].as_py()
-    return ClipArrays(
-        np.frombuffer(frames.as_buffer(), np.uint8).reshape(-1, size, size, 3) if frames.is_valid else None,
-        np.frombuffer(waveform.as_buffer(), np.float32) if waveform.is_valid else None,
+    return _arrays(
+        frames.as_buffer() if frames.is_valid else None,
+        row["face_size"][0].as_py(),
+        waveform.as_buffer() if waveform.is_valid else None,
     )
 
 
-def _describe_row(row: dict[str, Any]) -> dict[str, Any]:
+def row_arrays(row: Row) -> ClipArrays:
+    """Frames and waveform of a prepared row."""
+    return _arrays(row["frames"], row["face_size"], row["waveform"])
+
+
+def _arrays(frames: Any, face_size: int, waveform: Any) -> ClipArrays:
+    return ClipArrays(
+        None if frames is None else np.frombuffer(frames, np.uint8).reshape(-1, face_size, face_size, 3),
+        None if waveform is None else np.frombuffer(waveform, np.float32),
+    )
+
+
+def describe_row(row: dict[str, Any]) -> dict[str, Any]:
     """What identifies a clip wherever its corpus lies: its labels and the size of its files."""
-    media = {name: _media_bytes(row[name]) for name in ("video", "audio") if row.get(name) is not None}
-    return {**{name: value for name, value in row.items() if name not in ("video", "audio")}, **media}
+    media = {name: _media_bytes(row[name]) for name in MEDIA_COLUMNS if row.get(name) is not None}
+    return {**{name: value for name, value in row.items() if name not in MEDIA_COLUMNS}, **media}
 
 
 def _media_bytes(source: dict[str, Any]) -> int | None:
@@ -160,67 +168,25 @@ def _media_bytes(source: dict[str, Any]) -> int | None:
     return path.stat().st_size if path.exists() else None
 
 
-def _write_pending(
-    corpus: Dataset, folder: Path, plan: ShardPlan, num_processes: int, clip_options: dict[str, Any]
-) -> None:
-    labels = label_columns(corpus, ("video", "audio"))
-    schema = Features({**labels.features, **MEDIA_FEATURES}).arrow_schema
-    pending = plan.pending(folder)
-    rows = [i for shard in pending for i in plan.rows(shard)]
-    prepared = _prepare_rows(corpus, rows, num_processes, clip_options)
-    with tqdm(total=plan.num_rows, initial=plan.num_rows - len(rows), desc="preparing clips", unit="clip") as bar:
-        for shard in pending:
-            _write_shard(plan.path(folder, shard), schema, islice(prepared, len(plan.rows(shard))), bar)
+def clip_outcomes(
+    function: Callable[[Row], Row | ClipFailure],
+    clips: Dataset,
+    plan: ShardPlan,
+    shards: list[int],
+    num_processes: int,
+    seconds_per_clip: float | None,
+) -> Iterator[Row | ClipFailure]:
+    """What a function makes of the planned rows of some shards, in order, where a lost process is one clip's failure."""
+    rows = [i for shard in shards for i in plan.rows(shard)]
+    sources = (clips[i] for i in rows)
+    outcomes = map_in_order(function, sources, num_processes, seconds_per_item=seconds_per_clip)
+    for i, outcome in zip(rows, outcomes, strict=True):
+        lost = isinstance(outcome, WorkerLoss)
+        yield ClipFailure(clips[i]["clip_id"], "WorkerLoss", outcome.reason) if lost else outcome
 
 
-def _write_shard(path: Path, schema: pa.Schema, prepared: Iterator[dict[str, Any] | ClipFailure], bar: tqdm) -> None:
-    """One record batch per clip, so that a shard is never in memory; failures go to a file beside it, first."""
-    failures = []
-    with atomic_path(path) as unfinished, pa.OSFile(str(unfinished), "wb") as sink:
-        with pa.ipc.new_stream(sink, schema) as writer:
-            for row in prepared:
-                if isinstance(row, ClipFailure):
-                    failures.append(row._asdict())
-                else:
-                    writer.write_batch(pa.RecordBatch.from_pylist([row], schema=schema))
-                bar.update()
-        write_lines(_failures_path(path), failures)
-
-
-def _prepare_rows(
-    corpus: Dataset, rows: list[int], num_processes: int, clip_options: dict[str, Any]
-) -> Iterator[dict[str, Any] | ClipFailure]:
-    """Prepared rows or failures, in order; only a few are under way at any time."""
-    prepare = partial(_prepare_row, clip_options=clip_options)
-    if num_processes == 1:
-        yield from (prepare(corpus[i]) for i in rows)
-        return
-    with ProcessPoolExecutor(num_processes, get_context("spawn"), _use_one_thread) as pool:
-        under_way: deque[tuple[int, Future]] = deque()
-        for i in rows:
-            under_way.append((i, pool.submit(prepare, corpus[i])))
-            if len(under_way) >= 4 * num_processes:
-                yield _await_row(corpus, *under_way.popleft())
-        while under_way:
-            yield _await_row(corpus, *under_way.popleft())
-
-
-def _await_row(corpus: Dataset, i: int, future: Future) -> dict[str, Any] | ClipFailure:
-    try:
-        return future.result()
-    except BrokenProcessPool as error:
-        raise RuntimeError(
-            f"a process that prepares clips died at or after clip {corpus[i]['clip_id']!r} (out of memory, or a codec "
-            "that crashed). What is done is kept; run again with num_processes=1 to see which file it is."
-        ) from error
-
-
-def _use_one_thread() -> None:
-    """Processes share the cores already."""
-    cv2.setNumThreads(1)
-
-
-def _prepare_row(row: dict[str, Any], clip_options: dict[str, Any]) -> dict[str, Any] | ClipFailure:
+def prepare_row(row: Row, clip_options: dict[str, Any]) -> Row | ClipFailure:
+    """Decode one row of a corpus: its describing columns and those of `MEDIA_FEATURES`."""
     try:
         clip = _load_row(row, clip_options)
     # One bad file among thousands must not end the run, and media libraries raise whatever they like.
@@ -232,7 +198,7 @@ def _prepare_row(row: dict[str, Any], clip_options: dict[str, Any]) -> dict[str,
     for array in (frames, waveform):
         digest.update(b"none" if array is None else array.data)
     return {
-        **{name: value for name, value in row.items() if name not in ("video", "audio")},
+        **{name: value for name, value in row.items() if name not in MEDIA_COLUMNS},
         "frames": None if frames is None else frames.tobytes(),
         "num_frames": 0 if frames is None else frames.shape[0],
         "face_size": 0 if frames is None else frames.shape[1],
@@ -250,27 +216,12 @@ def _load_row(row: dict[str, Any], clip_options: dict[str, Any]) -> Clip:
     return load_clip(video, audio_source=audio, **clip_options)
 
 
-def _finish(folder: Path, plan: ShardPlan) -> None:
-    """Gather the failures, count, and mark the folder complete."""
-    failure_paths = [_failures_path(path) for path in plan.paths(folder)]
-    failures = [failure for path in failure_paths for failure in _read_failures(path)]
-    if len(failures) == plan.num_rows:
-        for path in (*plan.paths(folder), *failure_paths, folder / f"{KIND}.json"):
-            path.unlink()
-        reasons = " | ".join(dict.fromkeys(failure.reason for failure in failures[:3]))
-        raise NoClipPreparedError(f"none of the {plan.num_rows} clips could be prepared. The first reasons: {reasons}")
-    write_lines(folder / FAILURES_NAME, [failure._asdict() for failure in failures])
-    if failures:
-        left_out = f"{len(failures)} of {plan.num_rows} clips were left out"
-        logger.warning("%s; %s says why.", left_out, folder / FAILURES_NAME)
-    for path in failure_paths:
-        path.unlink()
-    close_folder(folder, plan, {"num_clips": plan.num_rows - len(failures), "num_failures": len(failures)})
+def _schema(corpus: Dataset) -> pa.Schema:
+    return Features({**label_columns(corpus, MEDIA_COLUMNS).features, **MEDIA_FEATURES}).arrow_schema
 
 
-def _failures_path(shard: Path) -> Path:
-    return shard.with_suffix(".failures.jsonl")
-
-
-def _read_failures(path: Path) -> list[ClipFailure]:
-    return [ClipFailure(**json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
+def _write_shard(path: Path, rows: Iterator[Row], schema: pa.Schema) -> None:
+    """One record batch per clip, so that a shard is never in memory."""
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_stream(sink, schema) as writer:
+        for row in rows:
+            writer.write_batch(pa.RecordBatch.from_pylist([row], schema=schema))

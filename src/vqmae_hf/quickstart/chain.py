@@ -16,6 +16,7 @@ from transformers import pipeline
 import vqmae_hf
 from vqmae_hf.data.shards import write_json
 from vqmae_hf.data.synthetic import load_synthetic_corpus, write_synthetic_corpus
+from vqmae_hf.data.token_store import load_token_store
 from vqmae_hf.quickstart.sizes import SIZES, QuickstartSize
 from vqmae_hf.training import finetune, pretrain, tokenize_corpus, train_audio_tokenizer, train_visual_tokenizer
 from vqmae_hf.training.arguments import (
@@ -110,9 +111,10 @@ class Quickstart:
 
     def tokenize(self) -> Dataset:
         """Every clip as codes, once."""
-        return tokenize_corpus.run(
+        tokenize_corpus.run(
             build_arguments(TokenizeArguments, use_cpu=True, **self.corpus_arguments(), **self.token_arguments())
         )
+        return load_token_store(self.work / "tokens")
 
     def token_arguments(self) -> dict[str, str]:
         return {

@@ -40,9 +40,9 @@ SIZES = {
         test_share=0.25,
         tokenizer_steps=None,
         pretrain_epochs=12,
-        finetune_epochs=12,
+        finetune_epochs=10,
         real_clips=24,
-        real_tokenizer_steps=800,
+        real_tokenizer_steps=1200,
         preparation_processes=2,
     ),
     # Does the chain hold together? Seconds; its numbers mean nothing.

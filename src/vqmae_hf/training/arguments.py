@@ -66,10 +66,10 @@ class CorpusArguments:
     face_size: int = option(96, "Side of the square face crops, in pixels.")
     preparation_processes: int = option(1, "Processes that decode clips.")
 
-    def corpus_problems(self) -> list[str]:
+    def corpus_problems(self, needs_clips_dir: bool = True) -> list[str]:
         """What is wrong with these arguments, one sentence each."""
         problems = []
-        if self.clips_dir is None:
+        if self.clips_dir is None and needs_clips_dir:
             problems.append("clips_dir is needed: the folder of prepared clips, or where they shall be put")
         if self.corpus is not None and self.corpus not in corpus_names():
             problems.append(f"corpus={self.corpus!r} is unknown; known: {corpus_names()}")
@@ -303,7 +303,7 @@ class FinetuneArguments(TokenStageArguments):
 
 @dataclass
 class TokenizeArguments(CorpusArguments):
-    """Arguments of `python -m vqmae_hf.training.tokenize_corpus`."""
+    """Arguments of `python -m vqmae_hf.training.tokenize_corpus`. Without `clips_dir`, a corpus goes straight to codes."""
 
     stage: ClassVar[str] = "tokenize"
 
@@ -314,6 +314,10 @@ class TokenizeArguments(CorpusArguments):
     audio_tokenizer: str | None = option(None, "Checkpoint of the audio tokenizer; None: no audio codes.")
     visual_tokenizer: str | None = option(None, "Checkpoint of the visual tokenizer; None: no visual codes.")
     clips_per_shard: int = option(256, "Clips in a Parquet file; what an interruption costs at most.")
+    num_processes: int = option(1, "Processes of each rank that decode and encode clips.")
+    seconds_per_clip: float | None = option(
+        None, "With more processes than one: a clip that takes longer is left out; None: wait for ever."
+    )
     use_cpu: bool = option(False, "Encode on the CPU even where there is an accelerator.")
 
     def __post_init__(self) -> None:
@@ -321,11 +325,14 @@ class TokenizeArguments(CorpusArguments):
 
     def problems(self) -> list[str]:
         """What is wrong with the arguments, one sentence each, with the remedy."""
-        problems = self.corpus_problems()
+        problems = self.corpus_problems(needs_clips_dir=self.corpus is None)
         if self.token_store is None:
             problems.append("token_store is needed: the folder to write")
         if self.audio_tokenizer is None and self.visual_tokenizer is None:
             problems.append("audio_tokenizer and visual_tokenizer are both missing; name one or both checkpoints")
-        if self.clips_per_shard < 1:
-            problems.append(f"clips_per_shard={self.clips_per_shard} must be positive")
+        for name in ("clips_per_shard", "num_processes"):
+            if getattr(self, name) < 1:
+                problems.append(f"{name}={getattr(self, name)} must be positive")
+        if self.seconds_per_clip is not None and self.seconds_per_clip <= 0:
+            problems.append(f"seconds_per_clip={self.seconds_per_clip} must be positive")
         return problems

@@ -9,7 +9,7 @@ from vqmae_hf.modeling.configuration_vqmae import VQMAEConfig
 from vqmae_hf.modeling.feature_extraction_audio_vqvae import AudioVQVAEFeatureExtractor
 from vqmae_hf.modeling.modeling_audio_vqvae import AudioVQVAEModel
 from vqmae_hf.modeling.modeling_visual_vqvae import VisualVQVAEModel
-from vqmae_hf.modeling.modeling_vqmae import VQMAEPreTrainedModel
+from vqmae_hf.modeling.modeling_vqmae import VQMAEModel, VQMAEPreTrainedModel
 from vqmae_hf.modeling.processing_vqmae import VQMAEProcessor
 from vqmae_hf.modeling.video_processing_visual_vqvae import VisualVQVAEVideoProcessor
 
@@ -58,8 +58,7 @@ def build_vqmae(model_class: type[Model], preset: str, tokenizers: dict[str, Pre
 
 def inner_tokenizers(model: VQMAEPreTrainedModel) -> dict[str, PreTrainedModel]:
     """The tokenizers inside a VQ-MAE with a head, by modality."""
-    found = {name: getattr(model.model, f"{name}_tokenizer") for name in model.config.modalities}
-    return {name: tokenizer for name, tokenizer in found.items() if tokenizer is not None}
+    return _tokenizers_of(model.model)
 
 
 def processor_for_tokenizers(tokenizers: dict[str, PreTrainedModel]) -> VQMAEProcessor:
@@ -77,3 +76,20 @@ def processor_for_store(config: VQMAEConfig, info: TokenStoreInfo) -> VQMAEProce
     return VQMAEProcessor.from_model_config(
         config, frames_per_second=info.frames_per_second, sampling_rate=info.sampling_rate
     )
+
+
+def load_inner_tokenizers(model: str) -> dict[str, PreTrainedModel]:
+    """The tokenizers of a VQ-MAE checkpoint (folder or Hub name) by modality, in evaluation mode.
+
+    Raises:
+        ValueError: the checkpoint has no tokenizers.
+    """
+    tokenizers = _tokenizers_of(VQMAEModel.from_pretrained(model))
+    if not tokenizers:
+        raise ValueError(f"{model} is a VQ-MAE without tokenizers; name those it was trained on instead.")
+    return tokenizers
+
+
+def _tokenizers_of(model: VQMAEModel) -> dict[str, PreTrainedModel]:
+    found = {name: getattr(model, f"{name}_tokenizer") for name in model.config.modalities}
+    return {name: tokenizer for name, tokenizer in found.items() if tokenizer is not None}

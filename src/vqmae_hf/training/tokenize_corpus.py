@@ -1,47 +1,75 @@
-"""Write the token store of a corpus: `python -m vqmae_hf.training.tokenize_corpus --clips_dir ... --token_store ...`
+"""Write the token store of a corpus: `vqmae-hf tokenize`, or `python -m vqmae_hf.training.tokenize_corpus` with recipes.
 
-Under `accelerate launch` or `torchrun` every process takes its share of the shards.
+Under `accelerate launch` or `torchrun` every rank takes its share of the shards.
 """
 
+import os
 from collections.abc import Sequence
 
 import torch
-from accelerate import PartialState
-from datasets import Dataset
+from transformers import PreTrainedModel
 
-from vqmae_hf.data.token_store import load_token_store, write_token_store
+from vqmae_hf.data.corpora import load_corpus
+from vqmae_hf.data.token_store import TokenStoreInfo
+from vqmae_hf.data.tokenization import write_token_store
 from vqmae_hf.training.arguments import TokenizeArguments
 from vqmae_hf.training.assembly import load_tokenizers, processor_for_tokenizers
 from vqmae_hf.training.recipes import parse_arguments
 from vqmae_hf.training.stages import open_clips
 
 
-def run(args: TokenizeArguments) -> Dataset:
-    """Encode the prepared clips with the tokenizers of two checkpoints; returns the store."""
-    state = PartialState(cpu=args.use_cpu)
-    device = torch.device("cpu") if args.use_cpu else state.device
-    tokenizers = load_tokenizers(args.audio_tokenizer, args.visual_tokenizer)
+def run(args: TokenizeArguments, tokenizers: dict[str, PreTrainedModel] | None = None) -> TokenStoreInfo | None:
+    """Encode the clips of a corpus, or clips that are prepared.
+
+    Args:
+        args: see `TokenizeArguments`.
+        tokenizers: by modality, in place of those that `args` names.
+
+    Returns:
+        The head of the store; None on ranks that other ranks have outlasted.
+    """
+    # The ranks never exchange anything, so no process group is opened: one that works an hour longer than the others would
+    # run into its time limit.
+    rank, num_ranks = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    device = encoding_device(args.use_cpu)
+    if tokenizers is None:
+        tokenizers = load_tokenizers(args.audio_tokenizer, args.visual_tokenizer)
     for tokenizer in tokenizers.values():
         tokenizer.to(device)
-    write_token_store(
-        open_clips(args),
+    if args.clips_dir is None:
+        clips = load_corpus(args.corpus, args.corpus_root, **(args.corpus_options or {}))
+        clip_options = args.clip_options or {}
+    else:
+        clips, clip_options = open_clips(args), None
+    return write_token_store(
+        clips,
         tokenizers.get("audio"),
         tokenizers.get("visual"),
         args.token_store,
         processor=processor_for_tokenizers(tokenizers),
+        clip_options=clip_options,
         clips_per_shard=args.clips_per_shard,
-        process_index=state.process_index,
-        num_processes=state.num_processes,
-        show_progress=state.is_main_process,
+        num_processes=args.num_processes,
+        seconds_per_clip=args.seconds_per_clip,
+        rank=rank,
+        num_ranks=num_ranks,
+        show_progress=rank == 0,
     )
-    state.wait_for_everyone()
-    return load_token_store(args.token_store)
+
+
+def encoding_device(use_cpu: bool) -> torch.device:
+    """The accelerator of this rank, or the CPU."""
+    if use_cpu or not torch.accelerator.is_available():
+        return torch.device("cpu")
+    kind = torch.accelerator.current_accelerator().type
+    return torch.device(kind, int(os.environ.get("LOCAL_RANK", 0)) % torch.accelerator.device_count())
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """The command line."""
-    store = run(parse_arguments(TokenizeArguments, argv))
-    print(f"{len(store)} clips tokenized")
+    info = run(parse_arguments(TokenizeArguments, argv))
+    if info is not None:
+        print(f"{info.num_clips} clips tokenized")
 
 
 if __name__ == "__main__":
