@@ -34,7 +34,7 @@ class TokenizerRecord:
 
 @dataclasses.dataclass(frozen=True)
 class TokenStoreInfo:
-    """The head of a store: its tokenizers (None for a modality it lacks), its rates, its totals."""
+    """The head of a store: its tokenizers (None for a modality it lacks), its rates, its totals, who speaks."""
 
     audio: TokenizerRecord | None
     visual: TokenizerRecord | None
@@ -44,6 +44,7 @@ class TokenStoreInfo:
     num_clips: int
     num_spectra: int
     num_frames: int
+    speakers: tuple[str, ...]
 
 
 def tokenizer_fingerprint(tokenizer: PreTrainedModel) -> str:
@@ -78,7 +79,7 @@ def read_token_store_info(folder: str | Path) -> TokenStoreInfo:
     }
     totals = {name: manifest[name] for name in ("num_clips", "num_spectra", "num_frames")}
     rates = {name: parameters[name] for name in ("sampling_rate", "hop_length", "frames_per_second")}
-    return TokenStoreInfo(**records, **rates, **totals)
+    return TokenStoreInfo(**records, **rates, **totals, speakers=tuple(manifest["speakers"]))
 
 
 def load_token_store(
@@ -104,10 +105,14 @@ def load_token_store(
         FileNotFoundError, IncompleteStoreError: no store there, or not a whole one.
     """
     check_token_store(folder, audio_tokenizer=audio_tokenizer, visual_tokenizer=visual_tokenizer)
-    plan = plan_from_manifest(_read_manifest(str(folder)))
-    paths = [_join(str(folder), path.name) for path in plan.paths(Path())]
     cache = None if cache_dir is None else str(cache_dir)
-    return load_dataset("parquet", data_files=paths, split="train", cache_dir=cache)
+    return load_dataset("parquet", data_files=shard_addresses(folder), split="train", cache_dir=cache)
+
+
+def shard_addresses(folder: str | Path) -> list[str]:
+    """Addresses of the Parquet files of a store, in order; errors as of `read_token_store_info`."""
+    plan = plan_from_manifest(_read_manifest(str(folder)))
+    return [_join(str(folder), path.name) for path in plan.paths(Path())]
 
 
 def check_token_store(

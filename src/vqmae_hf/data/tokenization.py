@@ -290,10 +290,12 @@ def _code_type(tokenizer: PreTrainedModel | None) -> str:
     return "uint8" if tokenizer is None else np.min_scalar_type(tokenizer.config.codebook_size - 1).name
 
 
-def _totals(plan: ShardPlan, folder: Path) -> dict[str, int]:
-    totals = {"num_spectra": 0, "num_frames": 0}
+def _totals(plan: ShardPlan, folder: Path) -> dict[str, Any]:
+    """Steps of all clips, and whose they are, so that a split needs no look into the shards."""
+    totals, speakers = {"num_spectra": 0, "num_frames": 0}, set()
     for path in plan.paths(folder):
-        shard = parquet.read_table(path, columns=["num_spectra", "num_frames"])
-        for name in shard.column_names:
+        shard = parquet.read_table(path, columns=[*totals, "speaker"])
+        speakers.update(shard["speaker"].to_pylist())
+        for name in totals:
             totals[name] += int(shard[name].to_numpy().sum())
-    return totals
+    return {**totals, "speakers": sorted(speakers)}

@@ -134,6 +134,11 @@ class StageArguments(TrainingArguments):
         """Whether no speaker is held out, for corpora whose speakers are not known or that are only pre-trained on."""
         return self.validation_share == 0 and self.test_share == 0 and not self.num_folds
 
+    @property
+    def shares(self) -> tuple[float, float, float]:
+        """Shares of the speakers to train on, to validate on and to test on."""
+        return 1 - self.validation_share - self.test_share, self.validation_share, self.test_share
+
     def problems(self) -> list[str]:
         """What is wrong with the arguments, one sentence each, with the remedy."""
         problems = []
@@ -231,6 +236,10 @@ class PretrainArguments(TokenStageArguments):
     num_train_epochs: float = option(200, "Visits to each clip.")
     per_device_train_batch_size: int = option(64, "Windows in a batch, on each device.")
     per_device_eval_batch_size: int = option(64, "Windows in a validation batch, on each device.")
+    stream: bool = option(
+        False, "Read the store shard by shard while training, without a copy on this machine; needs max_steps."
+    )
+    streamed_validation_clips: int = option(2048, "Validation clips that a streaming run keeps in memory, at most.")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -242,6 +251,12 @@ class PretrainArguments(TokenStageArguments):
         problems = super().problems()
         if self.audio_tokenizer is None and self.visual_tokenizer is None:
             problems.append("audio_tokenizer and visual_tokenizer are both missing; the model keeps them inside")
+        if self.stream and self.max_steps <= 0:
+            problems.append("max_steps is needed with stream: the stream has no end")
+        if self.stream and self.num_folds:
+            problems.append(
+                "num_folds and stream exclude each other; hold speakers out by validation_share, test_share"
+            )
         return problems
 
 

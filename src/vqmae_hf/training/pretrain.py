@@ -6,15 +6,18 @@ import torch
 from PIL import Image
 from transformers import set_seed
 
-from vqmae_hf.data.token_store import load_token_store, read_token_store_info
+from vqmae_hf.data.splits import split_speakers
+from vqmae_hf.data.token_store import check_token_store, load_token_store, read_token_store_info
 from vqmae_hf.evaluation.pictures import frame_strip, named_rows, spectrogram
 from vqmae_hf.evaluation.reconstructions import MaskedValues, decode_masked_codes, predict_masked_codes
+from vqmae_hf.modeling.configuration_vqmae import VQMAEConfig
 from vqmae_hf.modeling.modeling_vqmae import VQMAEForPreTraining
 from vqmae_hf.training.arguments import PretrainArguments
 from vqmae_hf.training.assembly import build_vqmae, inner_tokenizers, load_tokenizers, processor_for_store
 from vqmae_hf.training.recipes import parse_arguments
 from vqmae_hf.training.stages import StageResult, run_stage, split_speakers_of
 from vqmae_hf.training.token_batches import PretrainingCollator, TokenWindows
+from vqmae_hf.training.token_stream import StreamedTokenWindows, read_some_clips
 
 TERMS = ("visual_loss", "audio_loss", "contrastive_loss")
 PICTURE_MASK_RATIO = 0.5
@@ -27,11 +30,9 @@ def run(args: PretrainArguments) -> StageResult:
     tokenizers = load_tokenizers(args.audio_tokenizer, args.visual_tokenizer)
     model = build_vqmae(VQMAEForPreTraining, args.model_preset, tokenizers, **(args.model_overrides or {}))
     expected = {f"{name}_tokenizer": tokenizer for name, tokenizer in inner_tokenizers(model).items()}
-    parts = split_speakers_of(load_token_store(args.token_store, **expected), args)
-    train_data = TokenWindows(parts["train"], model.config, seed=args.seed)
-    validation_data = None
-    if "validation" in parts:
-        validation_data = TokenWindows(parts["validation"], model.config, windows="all")
+    check_token_store(args.token_store, **expected)
+    open_windows = stream_windows if args.stream else load_windows
+    train_data, validation_data = open_windows(args, model.config)
     collator = PretrainingCollator(model.config, seed=args.seed)
     _, result = run_stage(
         args,
@@ -41,11 +42,49 @@ def run(args: PretrainArguments) -> StageResult:
         validation_data=validation_data,
         collator=collator,
         terms=TERMS,
-        paint=MaskedPictures(validation_data or train_data, collator, args.picture_clips)
-        if args.picture_clips
-        else None,
+        paint=_painter(args, validation_data or train_data, collator),
     )
     return result
+
+
+def load_windows(args: PretrainArguments, config: VQMAEConfig) -> tuple[TokenWindows, TokenWindows | None]:
+    """Windows of the training and of the validation speakers, from a copy of the store on this machine."""
+    parts = split_speakers_of(load_token_store(args.token_store), args)
+    train_data = TokenWindows(parts["train"], config, seed=args.seed)
+    if "validation" not in parts:
+        return train_data, None
+    return train_data, TokenWindows(parts["validation"], config, windows="all")
+
+
+def stream_windows(args: PretrainArguments, config: VQMAEConfig) -> tuple[StreamedTokenWindows, TokenWindows | None]:
+    """The same, read while training; of the validation speakers, the clips that memory is given for."""
+    speakers, validation_data = {"train": None}, None
+    if not args.trains_on_everyone:
+        speakers = split_speakers(
+            read_token_store_info(args.token_store).speakers, fractions=args.shares, seed=args.split_seed
+        )
+    if speakers.get("validation"):
+        clips = read_some_clips(
+            args.token_store, speakers["validation"], config.modalities, args.streamed_validation_clips
+        )
+        validation_data = TokenWindows(clips, config, windows="all")
+    train_data = StreamedTokenWindows(
+        args.token_store,
+        config,
+        speakers=speakers["train"],
+        seed=args.seed,
+        rank=args.process_index,
+        num_ranks=args.world_size,
+    )
+    return train_data, validation_data
+
+
+def _painter(
+    args: PretrainArguments, data: TokenWindows | StreamedTokenWindows, collator: PretrainingCollator
+) -> "MaskedPictures | None":
+    if not args.picture_clips or isinstance(data, StreamedTokenWindows):
+        return None
+    return MaskedPictures(data, collator, args.picture_clips)
 
 
 class MaskedPictures:

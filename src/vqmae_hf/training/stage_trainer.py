@@ -6,9 +6,13 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.data_loader import prepare_data_loader
 from accelerate.utils import find_batch_size
+from torch.utils.data import DataLoader
 from transformers import Trainer
 from transformers.trainer_utils import EvalLoopOutput
+
+from vqmae_hf.training.token_stream import StreamedTokenWindows
 
 
 class DivergedTrainingError(RuntimeError):
@@ -48,11 +52,13 @@ class TermAverages:
 
 
 class StageTrainer(Trainer):
-    """A subclass for three reasons, each a method that Trainer offers no other way to reach:
+    """A subclass for four reasons, each a method that Trainer offers no other way to reach:
 
     - `compute_loss`: the terms of the loss are outputs of the model, and Trainer drops them in training;
     - `evaluation_loop`: their means over a data set belong to its metrics, before the best epoch is chosen;
-    - `log`: they belong to the log of the same step, and a diverged run must stop.
+    - `log`: they belong to the log of the same step, and a diverged run must stop;
+    - `get_train_dataloader`: an endless stream is dealt to its readers already, where Accelerate would have the main process
+      read everything and send it around.
 
     Args:
         terms: names of scalar outputs to report.
@@ -75,6 +81,20 @@ class StageTrainer(Trainer):
         self.training_terms = TermAverages(terms)
         self.evaluation_terms = TermAverages(terms)
         self.code_counts: torch.Tensor | None = None
+
+    def get_train_dataloader(self) -> DataLoader:
+        if not isinstance(self.train_dataset, StreamedTokenWindows):
+            return super().get_train_dataloader()
+        loader = DataLoader(
+            self.train_dataset,
+            batch_size=self._train_batch_size,
+            collate_fn=self.data_collator,
+            num_workers=self.args.dataloader_num_workers,
+            prefetch_factor=self.args.dataloader_prefetch_factor,
+            pin_memory=self.args.dataloader_pin_memory,
+        )
+        device = self.accelerator.device
+        return prepare_data_loader(loader, device, num_processes=1, process_index=0, put_on_device=True)
 
     def compute_loss(
         self,

@@ -70,8 +70,7 @@ def split_speakers_of(dataset: Dataset, args: StageArguments) -> DatasetDict:
         return DatasetDict({"train": dataset})
     if args.num_folds:
         return speaker_folds(dataset, num_folds=args.num_folds, seed=args.split_seed)[args.fold]
-    shares = (1 - args.validation_share - args.test_share, args.validation_share, args.test_share)
-    return speaker_split(dataset, fractions=shares, seed=args.split_seed)
+    return speaker_split(dataset, fractions=args.shares, seed=args.split_seed)
 
 
 def run_stage(

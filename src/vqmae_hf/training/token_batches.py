@@ -6,7 +6,7 @@ else, so that a resumed run equals an uninterrupted one and validation always as
 Letters: B windows of a batch, T frames, S spectra, C codes per spectrum, G x G codes per frame.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -18,6 +18,54 @@ from vqmae_hf.modeling.clip_windows import plan_windows
 from vqmae_hf.modeling.configuration_vqmae import VQMAEConfig
 
 Item = dict[str, Any]
+
+
+class WindowCutter:
+    """Cuts the window that a model takes out of the codes of a clip.
+
+    Args:
+        config: of the model; its window and code shapes.
+        modalities: those that items hold; those that the model does not have are left out.
+    """
+
+    def __init__(self, config: VQMAEConfig, modalities: Sequence[str]):
+        self.config = config
+        self.modalities = [name for name in modalities if name in config.modalities]
+
+    @property
+    def spectra_per_frame(self) -> int:
+        """Spectra that belong to one frame; an audio-only model counts in spectra."""
+        both = {"audio", "visual"} <= set(self.config.modalities)
+        return self.config.audio_num_spectra // self.config.visual_num_frames if both else 1
+
+    @property
+    def window_frames(self) -> int:
+        """Frames of a window; spectra, in an audio-only model."""
+        return self.config.visual_num_frames if "visual" in self.config.modalities else self.config.audio_num_spectra
+
+    def length(self, num_frames: np.ndarray | int, num_spectra: np.ndarray | int) -> np.ndarray:
+        """Frames of clips, or, without pictures, those that their spectra (the last begun one included) would fill."""
+        lengths = -(-np.asarray(num_spectra) // self.spectra_per_frame) if "audio" in self.modalities else np.int64(0)
+        if "visual" in self.modalities:
+            frames = np.asarray(num_frames)
+            lengths = np.where(frames > 0, frames, lengths)
+        return lengths
+
+    def random_start(self, length: int, seed: Sequence[int]) -> int:
+        """First frame of a window within a clip of `length` frames."""
+        room = int(length) - self.window_frames
+        return 0 if room <= 0 else int(np.random.default_rng(seed).integers(room + 1))
+
+    def cut(self, clip: Mapping[str, Any], start: int) -> Item:
+        """The window from frame `start` on of a clip's flat codes, None where it has none there; `label` if it has one."""
+        item: Item = {f"{name}_codes": self._cut(name, clip[f"{name}_codes"], start) for name in self.modalities}
+        return {**item, "label": clip["emotion"]} if "emotion" in clip else item
+
+    def _cut(self, modality: str, codes: np.ndarray, start: int) -> np.ndarray | None:
+        per_frame = self.spectra_per_frame if modality == "audio" else 1
+        shape = codes_per_step(self.config, modality)
+        window = codes.reshape(-1, *shape)[start * per_frame : (start + self.window_frames) * per_frame]
+        return window if len(window) else None
 
 
 class TokenWindows(Dataset):
@@ -49,33 +97,22 @@ class TokenWindows(Dataset):
         windows: Literal["random", "all"] = "random",
         seed: int = 0,
     ):
-        self.modalities = [name for name in modalities if name in config.modalities]
-        self.config = config
+        self.cutter = WindowCutter(config, modalities)
         self.seed = seed
         self.epoch = 0
-        lengths = _lengths_in_frames(store, self.modalities, self.spectra_per_frame)
+        lengths = self.cutter.length(np.asarray(store["num_frames"][:]), np.asarray(store["num_spectra"][:]))
         present = np.flatnonzero(lengths)
         if not len(present):
-            raise ValueError(f"no clip of the token store has {' or '.join(self.modalities)} codes.")
+            raise ValueError(f"no clip of the token store has {' or '.join(self.cutter.modalities)} codes.")
         self.store = store.select(present)
         self.lengths = lengths[present]
         self._rows = self.store.with_format("arrow")
         self._starts: np.ndarray | None = None
         self.clip_index = np.arange(len(present))
         if windows == "all":
-            plan = plan_windows(self.lengths.tolist(), self.window_frames, self.window_frames)
+            window = self.cutter.window_frames
+            plan = plan_windows(self.lengths.tolist(), window, window)
             self.clip_index, self._starts = plan.clip_index.numpy(), plan.starts.numpy()
-
-    @property
-    def spectra_per_frame(self) -> int:
-        """Spectra that belong to one frame; an audio-only model counts in spectra."""
-        both = {"audio", "visual"} <= set(self.config.modalities)
-        return self.config.audio_num_spectra // self.config.visual_num_frames if both else 1
-
-    @property
-    def window_frames(self) -> int:
-        """Frames of a window; spectra, in an audio-only model."""
-        return self.config.visual_num_frames if "visual" in self.config.modalities else self.config.audio_num_spectra
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch's draws."""
@@ -91,15 +128,13 @@ class TokenWindows(Dataset):
         """Items of a whole batch from one look-up in the store."""
         clips = self.clip_index[np.asarray(indices)]
         rows = self._rows[clips.tolist()]
-        codes = {name: _split_lists(rows[f"{name}_codes"]) for name in self.modalities}
-        labels = rows["emotion"].to_pylist() if "emotion" in rows.column_names else None
+        columns = {f"{name}_codes": split_lists(rows[f"{name}_codes"]) for name in self.cutter.modalities}
+        if "emotion" in rows.column_names:
+            columns["emotion"] = rows["emotion"].to_pylist()
         items = []
         for place, (i, clip) in enumerate(zip(indices, clips.tolist(), strict=True)):
-            start = self._start(i, clip)
-            item: Item = {name: self._cut(name, codes[name][place], start) for name in self.modalities}
-            item = {f"{name}_codes": window for name, window in item.items()}
-            if labels is not None:
-                item["label"] = labels[place]
+            row = {name: values[place] for name, values in columns.items()}
+            item = self.cutter.cut(row, self._start(i, clip))
             items.append({**item, "visit": (self.epoch, int(i)), "training": self._starts is None})
         return items
 
@@ -107,15 +142,7 @@ class TokenWindows(Dataset):
         """First frame of item i."""
         if self._starts is not None:
             return int(self._starts[i])
-        room = int(self.lengths[clip]) - self.window_frames
-        return 0 if room <= 0 else int(np.random.default_rng((self.seed, self.epoch, i)).integers(room + 1))
-
-    def _cut(self, modality: str, codes: np.ndarray, start: int) -> np.ndarray | None:
-        """The window from frame `start` on of a clip's flat codes; None where the clip has none there."""
-        per_frame = self.spectra_per_frame if modality == "audio" else 1
-        shape = codes_per_step(self.config, modality)
-        window = codes.reshape(-1, *shape)[start * per_frame : (start + self.window_frames) * per_frame]
-        return window if len(window) else None
+        return self.cutter.random_start(self.lengths[clip], (self.seed, self.epoch, i))
 
 
 class CodeCollator:
@@ -239,17 +266,6 @@ def codes_per_step(config: VQMAEConfig, modality: str) -> tuple[int, ...]:
     return (config.visual_codes_per_side,) * 2
 
 
-def _lengths_in_frames(store: TokenStore, modalities: Sequence[str], spectra_per_frame: int) -> np.ndarray:
-    """Frames of each clip, or, without pictures, those that its spectra (the last begun one included) would fill."""
-    lengths = np.zeros(len(store), dtype=np.int64)
-    if "audio" in modalities:
-        lengths = -(-np.asarray(store["num_spectra"][:]) // spectra_per_frame)
-    if "visual" in modalities:
-        frames = np.asarray(store["num_frames"][:])
-        lengths = np.where(frames > 0, frames, lengths)
-    return lengths
-
-
-def _split_lists(column: Any) -> list[np.ndarray]:
+def split_lists(column: Any) -> list[np.ndarray]:
     """A pyarrow list column as views of its numbers."""
     return [row.values.to_numpy() for row in column]
