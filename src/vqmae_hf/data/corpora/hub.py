@@ -37,7 +37,7 @@ def load_hub_corpus(
     split: str | None = None,
     config: str | None = None,
 ) -> Dataset:
-    """Make a corpus of a dataset with a video or audio column, such as `mteb/RAVDESS_AV`; nothing is decoded or copied.
+    """Make a corpus of a dataset with a video or audio column, such as `mteb/RAVDESS_AV`; nothing is decoded.
 
     ```python
     load_corpus("hub", "mteb/RAVDESS_AV", speaker_pattern=r"-(\\d\\d)\\.mp4$")
