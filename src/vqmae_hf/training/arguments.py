@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Literal
 from transformers import IntervalStrategy, TrainingArguments
 
 from vqmae_hf.data.corpora import corpus_names
+from vqmae_hf.data.fixed_folds import FIXED_FOLDS
 
 JSON_FIELDS = ("corpus_options", "clip_options", "model_overrides")
 
@@ -108,7 +109,10 @@ class StageArguments(TrainingArguments):
     test_share: float = option(0.15, "Share of the speakers that no stage ever trains or validates on.")
     split_seed: int = option(0, "Seed of the deal of the speakers; the same in all stages, or test speakers leak.")
     num_folds: int = option(0, "Folds of a cross-validation in place of the shares; 0: use the shares.")
-    fold: int = option(0, "The fold to run, 0 to num_folds - 1.")
+    folds: str | None = option(
+        None, "Corpus whose fixed folds to run in place of these, 'ravdess' or 'crema_d'; the same in all stages."
+    )
+    fold: int = option(0, "The fold to run, counted from 0.")
     picture_clips: int = option(2, "Validation clips drawn at each evaluation; 0: no pictures.")
 
     eval_strategy: str = option("epoch", "When to validate: 'no', 'steps' or 'epoch'.")
@@ -132,7 +136,7 @@ class StageArguments(TrainingArguments):
     @property
     def trains_on_everyone(self) -> bool:
         """Whether no speaker is held out, for corpora whose speakers are not known or that are only pre-trained on."""
-        return self.validation_share == 0 and self.test_share == 0 and not self.num_folds
+        return self.validation_share == 0 and self.test_share == 0 and not self.num_folds and self.folds is None
 
     @property
     def shares(self) -> tuple[float, float, float]:
@@ -148,8 +152,7 @@ class StageArguments(TrainingArguments):
             )
         if self.label_smoothing_factor:
             problems.append("label_smoothing_factor must be 0; smoothing is part of the classifier's own loss")
-        if self.num_folds and (self.num_folds < 3 or not 0 <= self.fold < self.num_folds):
-            problems.append(f"fold={self.fold} of num_folds={self.num_folds}: at least 3 folds, counted from 0")
+        problems += self.fold_problems()
         if min(self.validation_share, self.test_share) < 0 or self.validation_share + self.test_share >= 1:
             problems.append(
                 f"validation_share={self.validation_share} and test_share={self.test_share} must leave speakers to train on"
@@ -157,6 +160,18 @@ class StageArguments(TrainingArguments):
         if self.picture_clips < 0:
             problems.append(f"picture_clips={self.picture_clips} cannot be negative")
         return problems
+
+    def fold_problems(self) -> list[str]:
+        """What is wrong with `folds`, `num_folds` and `fold`, one sentence each."""
+        if self.folds is not None and self.folds not in FIXED_FOLDS:
+            return [f"folds={self.folds!r} has no fixed folds, {sorted(FIXED_FOLDS)} have; others take num_folds"]
+        if self.folds is not None and self.num_folds:
+            return [f"folds={self.folds!r} and num_folds={self.num_folds} exclude each other; set one of them"]
+        if self.folds is not None and not 0 <= self.fold < len(FIXED_FOLDS[self.folds]):
+            return [f"fold={self.fold} of the {len(FIXED_FOLDS[self.folds])} folds of {self.folds}, counted from 0"]
+        if self.num_folds and (self.num_folds < 3 or not 0 <= self.fold < self.num_folds):
+            return [f"fold={self.fold} of num_folds={self.num_folds}: at least 3 folds, counted from 0"]
+        return []
 
 
 @dataclass

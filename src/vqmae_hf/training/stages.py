@@ -17,7 +17,7 @@ from transformers.trainer_utils import get_last_checkpoint
 from vqmae_hf.data.corpora import load_corpus
 from vqmae_hf.data.prepared_clips import load_prepared_clips, prepare_clips
 from vqmae_hf.data.shards import write_json, write_lines
-from vqmae_hf.data.splits import speaker_folds, speaker_split
+from vqmae_hf.data.splits import corpus_folds, speaker_folds, speaker_split
 from vqmae_hf.training.arguments import CorpusArguments, StageArguments
 from vqmae_hf.training.callbacks import (
     LOG_HISTORY_NAME,
@@ -68,6 +68,8 @@ def split_speakers_of(dataset: Dataset, args: StageArguments) -> DatasetDict:
     """Rows for train, validation and test: every row for train where no speaker is held out."""
     if args.trains_on_everyone:
         return DatasetDict({"train": dataset})
+    if args.folds is not None:
+        return corpus_folds(args.folds, dataset, seed=args.split_seed)[args.fold]
     if args.num_folds:
         return speaker_folds(dataset, num_folds=args.num_folds, seed=args.split_seed)[args.fold]
     return speaker_split(dataset, fractions=args.shares, seed=args.split_seed)
