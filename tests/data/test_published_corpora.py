@@ -1,11 +1,16 @@
 """Each published corpus in its own naming scheme: what a path says, what contradicts itself, wrong roots, real clips."""
 
 import sys
+import tempfile
 from collections import Counter
+from importlib import import_module
+from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from tests.data.media_by_hand import numbered_frames, tone
 
 from vqmae_hf.data.clips import load_clip
@@ -470,3 +475,57 @@ def test_grid_as_shared(shared_dir):
     clip = load_row(row)
     assert len(clip.frames) == 75
     assert np.abs(clip.waveform).max() > 0.01
+
+
+# ---- all of them ----
+
+# A file that is a clip for certain, then files of which any may be there.
+POOLS = {
+    "ravdess": ["Actor_01/01-01-03-01-01-01-01.mp4", "Actor_01/02-01-03-01-01-01-01.mp4", "Actor_01/a.txt", "b.zip"]
+    + [f"{folder}/{name}-01-04-01-01-01-02.{suffix}" for folder in ("Actor_02", "Audio_Speech_Actors_01-24/Actor_02")
+       for name, suffix in (("01", "mp4"), ("02", "mp4"), ("03", "wav"), ("03", "flac"))]
+    + ["Actor_02/01-02-04-01-01-01-02.mp4", "Actor_02/01-01-04-01-01-01-03.mp4"],
+    "crema_d": ["AudioWAV/1001_DFA_ANG_XX.wav", "VideoFlash/1001_DFA_ANG_XX.flv", "VideoMP4/1001_DFA_ANG_XX.mp4",
+                "1001_DFA_ANG_XX.mp3", "x/y/1002_DFA_ANG_XX.mp4", "AudioWAV/1002_DFA_ANG.wav", "SentenceFilenames.csv"],
+    "enterface": ["subject 1/anger/sentence 1/s1_an_1.avi", "subject 1/anger/s1_an_1.avi", "subject 1/fear/s1_fe.avi",
+                  "subject 2/anger/sentence 1/s1_an_1.avi", "subject 2/anger/sentence 1/x.avi", "license.pdf"],
+    "mead": ["M003/video/front/sad/level_1/001.mp4", "M003/video/top/sad/level_1/001.mp4", "M003/video/x/sad/001.mp4",
+             "M003/audio/sad/level_1/001.m4a", "M003/audio/sad/level_1/001.wav", "M003/audio/sad/level_2/001.m4a"],
+    "voxceleb2": ["dev/mp4/id00012/21Uxsk56VDQ/00001.mp4", "dev/aac/id00012/21Uxsk56VDQ/00001.m4a", "vox2_meta.csv",
+                  "mp4/id00012/21Uxsk56VDQ/00001.mp4", "test/aac/id00017/21Uxsk56VDQ/00001.m4a", "mp4/x.mp4"],
+    "grid": ["s1/bbaf2n.mpg", "s1/video/mpg_6000/bbaf2n.mpg", "s1_bbaf2n.mpg", "bbaf2n.mpg", "lipnet_bbaf2n.mpg",
+             "s1/align/bbaf2n.align", "s1/bbaf2n.wav", "s2/s1_bbaf2n.mpg", "x/bbaf2n.mpg", "holiday.mpg"],
+}  # fmt: skip
+
+
+@given(st.data())
+@settings(max_examples=60, deadline=None)
+def test_every_file_is_listed_as_a_clip_or_as_left_out(data):
+    name = data.draw(st.sampled_from(sorted(POOLS)))
+    first, *others = POOLS[name]
+    files = {first, *data.draw(st.lists(st.sampled_from(others), unique=True))}
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        touch(root, *files)
+        listing = list_corpus(name, root)
+    used = {
+        row[medium]["path"] for row in listing.dataset for medium in ("video", "audio") if row.get(medium) is not None
+    }
+    left_out = [item.path for item in listing.left_out]
+    # The sound of a MEAD recording may stand beside several views; everything else is in one place alone.
+    assert Counter([*(path.removeprefix(f"{root}/") for path in used), *left_out]) == Counter(files)
+
+
+# ---- docs/CORPORA.md ----
+
+
+@pytest.mark.parametrize("name", ["ravdess", "crema_d", "enterface", "mead", "voxceleb2", "grid"])
+def test_the_page_on_corpora_says_what_the_loaders_say(name):
+    page = (Path(__file__).parents[2] / "docs/CORPORA.md").read_text(encoding="utf-8")
+    card, layout = corpus_card(name), import_module(f"vqmae_hf.data.corpora.{name}").LAYOUT
+    assert f"\n```\n{layout.tree}\n```\n" in page
+    assert f'load_corpus("{name}", "corpora/' in page
+    prose = " ".join(page.split())
+    assert f"<{card.source}>" in prose
+    assert card.licence.split(";")[0] in prose
+    assert not card.classes or f"Classes: {', '.join(card.classes)}." in prose
