@@ -12,10 +12,8 @@ from __future__ import annotations
 import csv
 import json
 import os
-import uuid
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -25,6 +23,7 @@ from datasets import ClassLabel, Dataset, Features, Value, Video
 from tqdm.auto import tqdm
 
 from vqmae_hf.data.media import write_clip
+from vqmae_hf.data.shards import atomic_path, write_json
 from vqmae_hf.data.synthetic.clip_maker import SyntheticCorpusParameters, describe_clip, make_clip
 from vqmae_hf.data.synthetic.factors import DEFAULT_EMOTIONS, ClipKey, as_columns
 from vqmae_hf.data.synthetic.trajectories import FRAMES_PER_SECOND
@@ -175,8 +174,7 @@ def _complete_parameters(root: Path) -> SyntheticCorpusParameters:
 
 def _write_manifest(root: Path, parameters: SyntheticCorpusParameters, *, complete: bool) -> None:
     manifest = {"format": _FORMAT, "version": _VERSION, "complete": complete, "parameters": parameters.as_dict()}
-    with _replacing(root / _MANIFEST) as unfinished:
-        unfinished.write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+    write_json(root / _MANIFEST, manifest)
 
 
 def _clip_path(root: Path, key: ClipKey) -> Path:
@@ -197,12 +195,12 @@ def _write_tables(root: Path, parameters: SyntheticCorpusParameters) -> None:
         rows.append(labels | {"num_frames": parameters.num_frames} | as_columns(description.speaker, description.clip))
         tracks.append({"clip_id": key.clip_id} | description.frames.as_dict())
     for name, records in ((_FACTORS, rows), (_FRAME_FACTORS, tracks)):
-        with _replacing(root / name) as unfinished:
+        with atomic_path(root / name) as unfinished:
             pq.write_table(pa.Table.from_pylist(records), unfinished)
     (root / _CLIPS).mkdir(exist_ok=True)
     columns = ["file_name", "clip_id", "speaker", "emotion", "intensity"]
     with (
-        _replacing(root / _CLIPS / "metadata.csv") as unfinished,
+        atomic_path(root / _CLIPS / "metadata.csv") as unfinished,
         unfinished.open("w", encoding="utf-8", newline="") as stream,
     ):
         writer = csv.DictWriter(stream, columns, extrasaction="ignore")
@@ -232,14 +230,3 @@ def _make_all(make: Callable[[ClipKey], None], keys: list[ClipKey], num_workers:
 
 def _num_usable_processors() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
-    """Gives a path beside `path` to write to, and moves the finished file to its name."""
-    unfinished = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
-    try:
-        yield unfinished
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
