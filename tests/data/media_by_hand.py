@@ -1,6 +1,7 @@
 """Clips for the tests of this folder: frames that tell their number, sounds that tell their time."""
 
 from fractions import Fraction
+from typing import NamedTuple
 
 import av
 import numpy as np
@@ -70,3 +71,89 @@ def write_streams(target, *, container_format, pictures=(), picture_rate=25, sou
         for packet in sorted(packets, key=lambda packet: packet.dts * packet.time_base):
             container.mux(packet)
     return target
+
+
+class Coding(NamedTuple):
+    """A container and what goes into it; None for no pictures or no sound."""
+
+    container: str
+    video_codec: str | None
+    audio_codec: str | None
+    suffix: str
+
+
+# One of each container that the wheels of PyAV write.
+CODINGS = {
+    coding.suffix: coding
+    for coding in (
+        Coding("mp4", "libx264", "aac", "mp4"),
+        Coding("mov", "mpeg4", "pcm_s16le", "mov"),
+        Coding("matroska", "libx264", "flac", "mkv"),
+        Coding("webm", "libvpx", "libopus", "webm"),
+        Coding("avi", "mpeg4", "pcm_s16le", "avi"),
+        Coding("mpeg", "mpeg2video", "mp2", "mpg"),
+        Coding("mpegts", "libx264", "aac", "ts"),
+        Coding("flv", "flv", "aac", "flv"),
+        Coding("asf", "wmv2", "wmav2", "wmv"),
+        Coding("wav", None, "pcm_s16le", "wav"),
+        Coding("flac", None, "flac", "flac"),
+        Coding("mp3", None, "libmp3lame", "mp3"),
+        Coding("ipod", None, "aac", "m4a"),
+        Coding("ogg", None, "libopus", "ogg"),
+    )
+}
+BIT_EXACT = {"fflags": "+bitexact"}  # no random numbers and no dates in the file
+LAYOUTS = {1: "mono", 2: "stereo", 6: "5.1"}
+
+
+def write_coded(
+    target,
+    coding: Coding,
+    frames: np.ndarray | None,
+    waveform: np.ndarray | None,
+    *,
+    rate: Fraction | float = 25,
+    sampling_rate: int = 48000,
+    channels: int = 1,
+    start: float = 0.0,
+    sound_start: float = 0.0,
+    pixel_format: str = "yuv420p",
+):
+    """Frames (T, H, W, 3) from `start` seconds on and a waveform (N,) from `sound_start` on, in any coding."""
+    rate = Fraction(rate).limit_denominator(1001)
+    options = BIT_EXACT | ({"avoid_negative_ts": "disabled"} if min(start, sound_start) < 0 else {})
+    with av.open(target, "w", format=coding.container, options=options) as output:
+        video = audio = None
+        if frames is not None and coding.video_codec:
+            video = output.add_stream(coding.video_codec, rate=rate)
+            video.height, video.width, video.pix_fmt = *frames.shape[1:3], pixel_format
+            video.bit_rate = 2_000_000
+        if waveform is not None and coding.audio_codec:
+            audio = output.add_stream(coding.audio_codec, rate=sampling_rate, layout=LAYOUTS[channels])
+            audio.bit_rate = 96_000 * channels
+        packets = [] if video is None else _picture_packets(video, frames, rate, start)
+        packets += [] if audio is None else _sound_packets(audio, waveform, sampling_rate, channels, sound_start)
+        for packet in sorted(packets, key=lambda packet: packet.dts * packet.time_base):
+            output.mux(packet)
+    return target
+
+
+def _picture_packets(stream, frames, rate, start):
+    packets = []
+    for index, image in enumerate(frames):
+        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
+        frame = frame.reformat(format=stream.pix_fmt)
+        frame.pts, frame.time_base = index + round(start * rate), 1 / rate
+        packets += stream.encode(frame)
+    return packets + stream.encode(None)
+
+
+def _sound_packets(stream, waveform, sampling_rate, channels, start):
+    samples = np.tile(waveform.astype(np.float32), (channels, 1))
+    frame = av.AudioFrame.from_ndarray(samples, format="fltp", layout=LAYOUTS[channels])
+    frame.sample_rate, frame.time_base, frame.pts = (
+        sampling_rate,
+        Fraction(1, sampling_rate),
+        round(start * sampling_rate),
+    )
+    return stream.encode(frame) + stream.encode(None)

@@ -124,6 +124,7 @@ def open_media(source: MediaSource) -> Iterator[InputContainer]:
 
     Nothing but the file itself is opened: playlists that name other files or addresses are refused.
     """
+    reader = None
     try:
         with _open_file(source) as file:
             reader = _Reader(file, os.path.basename(source.name))
@@ -133,15 +134,16 @@ def open_media(source: MediaSource) -> Iterator[InputContainer]:
                 yield container
             if reader.failure is not None:
                 raise reader.failure
-    except ClipError:
-        raise
     except FileNotFoundError as error:
         raise UnreadableMediaError.about(
             source.name, found="no such file", accepted=READABLE, remedy="Check the path"
         ) from error
     # PyAV raises ValueError and ArithmeticError about headers that make no sense, such as a clock of zero Hz.
     except (av.FFmpegError, OSError, ValueError, ArithmeticError) as error:
-        raise _unreadable(source, _what_is_wrong(source, error)) from error
+        failure = None if reader is None else reader.failure  # of which everything else is a consequence
+        if failure is None and isinstance(error, ClipError):
+            raise
+        raise _unreadable(source, _what_is_wrong(source, failure or error)) from (failure or error)
 
 
 def best_stream(container: InputContainer, kind: Literal["video", "audio"]) -> Stream | None:
@@ -176,7 +178,7 @@ def decode(container: InputContainer, stream: Stream, source: MediaSource) -> It
         try:
             frames = packet.decode()
         except av.FFmpegError as error:
-            failure, frames = error, []
+            failure, frames = error.with_traceback(None), []  # its frames would keep the pictures alive
             damaged += decoded
             if damaged > FEW_DAMAGED_PACKETS + DAMAGED_PACKET_SHARE * count:
                 raise
@@ -207,7 +209,7 @@ class _Reader:
         try:
             return self._file.read(size)
         except OSError as error:
-            self.failure = error
+            self.failure = error.with_traceback(None)
             return b""
 
     def seek(self, offset: int, whence: int) -> int:
