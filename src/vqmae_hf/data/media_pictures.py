@@ -8,6 +8,7 @@ import av
 import numpy as np
 from av.sidedata.sidedata import Type as SideDataType
 from av.stream import Stream
+from av.video.reformatter import VideoReformatter
 
 from vqmae_hf.data.errors import ClipTooLongError, UnreadableMediaError
 from vqmae_hf.data.media_limits import (
@@ -32,12 +33,21 @@ KEPT_PICTURE_BYTES = 256 * 2**20
 
 
 class Picture(NamedTuple):
-    """A decoded picture, when it is due in seconds of the file's clock, and the (width, height) to show it in."""
+    """A decoded picture.
+
+    Attributes:
+        seconds: when it is due on the file's clock.
+        frame: as decoded.
+        size: (width, height) to show it in.
+        source: name of the file.
+        converter: shared by the pictures of a pass. Left to itself, every frame keeps a converter of its own, of 300 kB.
+    """
 
     seconds: float
     frame: av.VideoFrame
     size: tuple[int, int]
     source: str
+    converter: VideoReformatter
 
     def to_rgb(self) -> np.ndarray:
         """(H, W, 3) uint8 RGB, stretched, turned and mirrored as the file says it is to be shown.
@@ -47,7 +57,7 @@ class Picture(NamedTuple):
         """
         width, height = self.size
         try:
-            rgb = self.frame.to_ndarray(format="rgb24", width=width, height=height)
+            rgb = self.converter.reformat(self.frame, width, height, "rgb24").to_ndarray()
         except (av.FFmpegError, ValueError) as error:
             raise UnreadableMediaError.about(
                 self.source,
@@ -170,7 +180,7 @@ def _timed_pictures(source: MediaSource) -> Iterator[tuple[Picture, float]]:
     with open_media(source) as container:
         stream = best_stream(container, "video")
         usual = _usual_duration(stream)
-        size, last, step = None, None, USUAL_FRAME_SECONDS
+        size, last, step, converter = None, None, USUAL_FRAME_SECONDS, VideoReformatter()
         for frame in decode(container, stream, source):
             size = size or _shown_size(source, stream, frame)
             due = 0.0 if last is None else last + (usual or step)
@@ -180,7 +190,7 @@ def _timed_pictures(source: MediaSource) -> Iterator[tuple[Picture, float]]:
                 if seconds <= last:
                     continue  # two pictures for one moment: a player shows the first
                 step = seconds - last
-            yield Picture(seconds, frame, size, source.name), usual or step
+            yield Picture(seconds, frame, size, source.name, converter), usual or step
             last = seconds
 
 
