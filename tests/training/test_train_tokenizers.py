@@ -145,3 +145,17 @@ def test_the_loss_falls_where_there_is_something_to_learn(world, tmp_path):
     assert training[-1]["reconstruction_loss"] < training[0]["reconstruction_loss"] / 2
     assert training[-1]["perplexity"] > 3
     assert not (tmp_path / "pictures").exists()
+
+
+def test_a_codebook_can_start_from_cluster_centres(world, tmp_path, monkeypatch):
+    methods = []
+
+    def capture(model, batch, seed, method):
+        methods.append(method)
+        raise KeyboardInterrupt
+
+    for kind, (program, _, _) in PROGRAMS.items():
+        monkeypatch.setattr(program, "start_codebook", capture)
+        with pytest.raises(KeyboardInterrupt):
+            program.run(make_arguments(kind, world, tmp_path / kind, codebook_start="kmeans"))
+    assert methods == ["kmeans", "kmeans"]

@@ -86,7 +86,54 @@ class CorpusArguments:
 
 
 @dataclass
-class StageArguments(TrainingArguments):
+class SplitArguments:
+    """Which speakers train, validate and test; the same in all programs, or test speakers leak."""
+
+    validation_share: float = option(
+        0.15, "Share of the speakers to validate on. With test_share 0 as well, no speaker is held out."
+    )
+    test_share: float = option(0.15, "Share of the speakers that no stage ever trains or validates on.")
+    split_seed: int = option(0, "Seed of the deal of the speakers; the same in all stages, or test speakers leak.")
+    num_folds: int = option(0, "Folds of a cross-validation in place of the shares; 0: use the shares.")
+    folds: str | None = option(
+        None, "Corpus whose fixed folds to run in place of these, 'ravdess' or 'crema_d'; the same in all stages."
+    )
+    fold: int = option(0, "The fold to run, counted from 0.")
+
+    @property
+    def trains_on_everyone(self) -> bool:
+        """Whether no speaker is held out, for corpora whose speakers are not known or that are only pre-trained on."""
+        return self.validation_share == 0 and self.test_share == 0 and not self.num_folds and self.folds is None
+
+    @property
+    def shares(self) -> tuple[float, float, float]:
+        """Shares of the speakers to train on, to validate on and to test on."""
+        return 1 - self.validation_share - self.test_share, self.validation_share, self.test_share
+
+    def split_problems(self) -> list[str]:
+        """What is wrong with these arguments, one sentence each, with the remedy."""
+        problems = self.fold_problems()
+        if min(self.validation_share, self.test_share) < 0 or self.validation_share + self.test_share >= 1:
+            problems.append(
+                f"validation_share={self.validation_share} and test_share={self.test_share} must leave speakers to train on"
+            )
+        return problems
+
+    def fold_problems(self) -> list[str]:
+        """What is wrong with `folds`, `num_folds` and `fold`, one sentence each."""
+        if self.folds is not None and self.folds not in FIXED_FOLDS:
+            return [f"folds={self.folds!r} has no fixed folds, {sorted(FIXED_FOLDS)} have; others take num_folds"]
+        if self.folds is not None and self.num_folds:
+            return [f"folds={self.folds!r} and num_folds={self.num_folds} exclude each other; set one of them"]
+        if self.folds is not None and not 0 <= self.fold < len(FIXED_FOLDS[self.folds]):
+            return [f"fold={self.fold} of the {len(FIXED_FOLDS[self.folds])} folds of {self.folds}, counted from 0"]
+        if self.num_folds and (self.num_folds < 3 or not 0 <= self.fold < self.num_folds):
+            return [f"fold={self.fold} of num_folds={self.num_folds}: at least 3 folds, counted from 0"]
+        return []
+
+
+@dataclass
+class StageArguments(SplitArguments, TrainingArguments):
     """What every stage takes.
 
     `transformers.TrainingArguments` plus the speaker split, resuming and pictures. Defaults differ where this project's
@@ -103,16 +150,6 @@ class StageArguments(TrainingArguments):
     resume: bool = option(
         True, "Continue from the last checkpoint in output_dir; with --no_resume, checkpoints there are an error."
     )
-    validation_share: float = option(
-        0.15, "Share of the speakers to validate on. With test_share 0 as well, no speaker is held out."
-    )
-    test_share: float = option(0.15, "Share of the speakers that no stage ever trains or validates on.")
-    split_seed: int = option(0, "Seed of the deal of the speakers; the same in all stages, or test speakers leak.")
-    num_folds: int = option(0, "Folds of a cross-validation in place of the shares; 0: use the shares.")
-    folds: str | None = option(
-        None, "Corpus whose fixed folds to run in place of these, 'ravdess' or 'crema_d'; the same in all stages."
-    )
-    fold: int = option(0, "The fold to run, counted from 0.")
     picture_clips: int = option(2, "Validation clips drawn at each evaluation; 0: no pictures.")
 
     eval_strategy: str = option("epoch", "When to validate: 'no', 'steps' or 'epoch'.")
@@ -133,16 +170,6 @@ class StageArguments(TrainingArguments):
             self.eval_strategy = IntervalStrategy.NO
         check_arguments(self, missing)
 
-    @property
-    def trains_on_everyone(self) -> bool:
-        """Whether no speaker is held out, for corpora whose speakers are not known or that are only pre-trained on."""
-        return self.validation_share == 0 and self.test_share == 0 and not self.num_folds and self.folds is None
-
-    @property
-    def shares(self) -> tuple[float, float, float]:
-        """Shares of the speakers to train on, to validate on and to test on."""
-        return 1 - self.validation_share - self.test_share, self.validation_share, self.test_share
-
     def problems(self) -> list[str]:
         """What is wrong with the arguments, one sentence each, with the remedy."""
         problems = []
@@ -152,26 +179,10 @@ class StageArguments(TrainingArguments):
             )
         if self.label_smoothing_factor:
             problems.append("label_smoothing_factor must be 0; smoothing is part of the classifier's own loss")
-        problems += self.fold_problems()
-        if min(self.validation_share, self.test_share) < 0 or self.validation_share + self.test_share >= 1:
-            problems.append(
-                f"validation_share={self.validation_share} and test_share={self.test_share} must leave speakers to train on"
-            )
+        problems += self.split_problems()
         if self.picture_clips < 0:
             problems.append(f"picture_clips={self.picture_clips} cannot be negative")
         return problems
-
-    def fold_problems(self) -> list[str]:
-        """What is wrong with `folds`, `num_folds` and `fold`, one sentence each."""
-        if self.folds is not None and self.folds not in FIXED_FOLDS:
-            return [f"folds={self.folds!r} has no fixed folds, {sorted(FIXED_FOLDS)} have; others take num_folds"]
-        if self.folds is not None and self.num_folds:
-            return [f"folds={self.folds!r} and num_folds={self.num_folds} exclude each other; set one of them"]
-        if self.folds is not None and not 0 <= self.fold < len(FIXED_FOLDS[self.folds]):
-            return [f"fold={self.fold} of the {len(FIXED_FOLDS[self.folds])} folds of {self.folds}, counted from 0"]
-        if self.num_folds and (self.num_folds < 3 or not 0 <= self.fold < self.num_folds):
-            return [f"fold={self.fold} of num_folds={self.num_folds}: at least 3 folds, counted from 0"]
-        return []
 
 
 @dataclass
@@ -182,6 +193,9 @@ class TokenizerArguments(CorpusArguments, StageArguments):
     model_overrides: dict | str | None = option(None, "Configuration fields that replace the preset's, as JSON.")
     learning_rate: float = option(1e-3, "Peak learning rate of Adam.")
     num_train_epochs: float = option(100, "Visits to each clip.")
+    codebook_start: Literal["sample", "kmeans"] = option(
+        "sample", "First code vectors: latents drawn from a batch of the untrained encoder, or their k-means centres."
+    )
 
     def problems(self) -> list[str]:
         return [*super().problems(), *self.corpus_problems()]

@@ -31,7 +31,7 @@ def run(args: AudioTokenizerArguments) -> StageResult:
     if "validation" in parts:
         validation_data = ClipSpectra(parts["validation"], feature_extractor, args.spectra_per_clip, draw=False)
     model = AudioVQVAEModel(config)
-    start_codebook(model, first_batch(train_data), seed=args.seed)
+    start_codebook(model, first_batch(train_data), seed=args.seed, method=args.codebook_start)
     _, result = run_stage(
         args,
         model,

@@ -31,7 +31,7 @@ def run(args: VisualTokenizerArguments) -> StageResult:
     if "validation" in parts:
         validation_data = ClipFrames(parts["validation"], video_processor, args.frames_per_clip, draw=False)
     model = VisualVQVAEModel(config)
-    start_codebook(model, first_batch(train_data), seed=args.seed)
+    start_codebook(model, first_batch(train_data), seed=args.seed, method=args.codebook_start)
     _, result = run_stage(
         args,
         model,
