@@ -42,7 +42,8 @@ REQUIREMENTS = [
 
 TEST = ["pytest>=8", "pytest-timeout>=2.3", "pytest-xdist>=3.5", "hypothesis>=6.100"]
 DEMO = ["gradio>=5"]
-DEV = [*TEST, "ruff>=0.8", "mypy>=1.13", "types-PyYAML"]
+LORA = ["peft>=0.17"]
+DEV = [*TEST, *LORA, "ruff>=0.8", "mypy>=1.13", "types-PyYAML"]
 
 setup(
     name="vqmae-hf",
@@ -58,7 +59,7 @@ setup(
     package_data={"vqmae_hf": ["py.typed", "training/recipes/*.yaml", "quickstart/*.html.jinja"]},
     install_requires=REQUIREMENTS,
     entry_points={"console_scripts": ["vqmae-hf=vqmae_hf.cli.__main__:main"]},
-    extras_require={"test": TEST, "demo": DEMO, "dev": DEV},
+    extras_require={"test": TEST, "demo": DEMO, "lora": LORA, "dev": DEV},
     classifiers=[
         "Development Status :: 4 - Beta",
         "Intended Audience :: Science/Research",

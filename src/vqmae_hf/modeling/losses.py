@@ -141,7 +141,8 @@ def asymmetric_single_label_loss(
 
     Args:
         logits (`torch.Tensor` of shape `(B, C)`).
-        labels (`torch.LongTensor` of shape `(B,)`).
+        labels (`torch.LongTensor` of shape `(B,)`, or `torch.FloatTensor` of shape `(B, C)`): class indices, or, for mixed
+            clips, the share of each class, which then counts by its share.
 
     Returns:
         `()`, mean over the batch.
@@ -149,9 +150,10 @@ def asymmetric_single_label_loss(
     classes = logits.shape[1]
     log_probabilities = F.log_softmax(logits.float(), dim=1)
     probabilities = log_probabilities.exp()
-    target = F.one_hot(labels, classes).to(log_probabilities.dtype)
-    correct = torch.where(target.bool(), probabilities, 1 - probabilities)
-    gamma = gamma_positive * target + gamma_negative * (1 - target)
-    weighted = log_probabilities * (1 - correct).pow(gamma)
-    smoothed = target * (1 - label_smoothing) + label_smoothing / classes
-    return -(smoothed * weighted).sum(dim=1).mean()
+    as_label = log_probabilities * (1 - probabilities).pow(gamma_positive)  # (B, C)
+    as_other = log_probabilities * probabilities.pow(gamma_negative)
+    others = as_other.sum(dim=1, keepdim=True) - as_other
+    smoothing = label_smoothing / classes
+    losses = -((1 - label_smoothing + smoothing) * as_label + smoothing * others)  # (B, C) if that class is the label
+    shares = labels if labels.is_floating_point() else F.one_hot(labels, classes)
+    return (shares * losses).sum(dim=1).mean()

@@ -315,6 +315,16 @@ class FinetuneArguments(TokenStageArguments):
     time_masking: float = option(
         0.0, "Share of the time steps of tubes hidden from each training clip, in each modality on its own."
     )
+    mixup_alpha: float = option(
+        0.0, "Above 0: random tubes come from another clip of the batch, as many as a draw of Beta(alpha, alpha) says."
+    )
+    label_share: float = option(1.0, "Share of the labelled training clips of each class to train on.")
+    frozen_layers: int = option(0, "Layers of the encoder, from the input on, that stay as pre-training left them.")
+    layer_decay: float = option(1.0, "Factor on the learning rate from each layer of the encoder to the one below it.")
+    lora_rank: int = option(0, "Above 0: train low-rank updates of the encoder (LoRA, needs PEFT) and what is on top.")
+    early_stopping_patience: int = option(
+        0, "Stop after this many evaluations without a better one; 0: train to the end."
+    )
     learning_rate: float = option(1e-4, "Peak learning rate of AdamW.")
     num_train_epochs: float = option(50, "Visits to each clip.")
     per_device_train_batch_size: int = option(32, "Clips in a batch, on each device.")
@@ -342,6 +352,14 @@ class FinetuneArguments(TokenStageArguments):
                 problems.append(f"{name}={getattr(self, name)} is a share, at least 0 and below 1")
         if self.modality_dropout and len(self.modalities) < 2:
             problems.append("modality_dropout needs two modalities; set it to 0")
+        for name in ("label_share", "layer_decay"):
+            if not 0 < getattr(self, name) <= 1:
+                problems.append(f"{name}={getattr(self, name)} must be above 0 and at most 1")
+        for name in ("mixup_alpha", "frozen_layers", "lora_rank", "early_stopping_patience"):
+            if getattr(self, name) < 0:
+                problems.append(f"{name}={getattr(self, name)} must not be negative")
+        if self.lora_rank and self.layer_decay < 1:
+            problems.append("lora_rank and layer_decay exclude each other: LoRA leaves the layers themselves alone")
         return problems
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from datasets import ClassLabel, Dataset, DatasetDict
 from torch.nn import functional as F
-from transformers import set_seed
+from transformers import EarlyStoppingCallback, set_seed
 
 from vqmae_hf.data.shards import write_json
 from vqmae_hf.data.token_store import check_token_store, load_token_store, read_token_store_info
@@ -25,6 +25,7 @@ from vqmae_hf.training.recipes import parse_arguments
 from vqmae_hf.training.stage_trainer import StageTrainer
 from vqmae_hf.training.stages import StageResult, run_stage, split_speakers_of
 from vqmae_hf.training.token_batches import ClassificationCollator, TokenWindows
+from vqmae_hf.training.transfer import add_lora, freeze_layers, layerwise_optimizer
 
 RESULTS_NAME = "results.json"
 
@@ -45,8 +46,11 @@ def run(args: FinetuneArguments) -> FinetuneResult:
     expected = {f"{name}_tokenizer": tokenizer for name, tokenizer in inner_tokenizers(model).items()}
     check_token_store(args.token_store, **expected)
     parts = split_speakers_of(store, args)
+    parts["train"] = keep_labels(parts["train"], args.label_share, args.seed)
     train_data = TokenWindows(parts["train"], model.config, modalities=args.modalities, seed=args.seed)
     validation_data = TokenWindows(parts["validation"], model.config, modalities=args.modalities, windows="all")
+    freeze_layers(model, args.frozen_layers)
+    merge_lora = add_lora(model, args.lora_rank) if args.lora_rank else None
     trainer, result = run_stage(
         args,
         model,
@@ -54,8 +58,15 @@ def run(args: FinetuneArguments) -> FinetuneResult:
         train_data=train_data,
         validation_data=validation_data,
         collator=ClassificationCollator(
-            model.config, modality_dropout=args.modality_dropout, time_masking=args.time_masking, seed=args.seed
+            model.config,
+            modality_dropout=args.modality_dropout,
+            time_masking=args.time_masking,
+            mixup_alpha=args.mixup_alpha,
+            seed=args.seed,
         ),
+        callbacks=[EarlyStoppingCallback(args.early_stopping_patience)] if args.early_stopping_patience else [],
+        after_training=merge_lora,
+        optimizers=(layerwise_optimizer(model, args, args.layer_decay) if args.layer_decay < 1 else None, None),
         compute_metrics=make_compute_metrics(validation_data.clip_index),
         loss_function=choose_loss(args, model, train_data.store["emotion"][:]),
     )
@@ -63,6 +74,18 @@ def run(args: FinetuneArguments) -> FinetuneResult:
     if trainer.is_world_process_zero():
         write_json(Path(args.output_dir) / RESULTS_NAME, results)
     return FinetuneResult(**vars(result), results=results)
+
+
+def keep_labels(clips: Dataset, share: float, seed: int) -> Dataset:
+    """A share of the clips of each class, at least one, drawn by the seed; rows keep their order."""
+    if share == 1:
+        return clips
+    emotions, draw = np.asarray(clips["emotion"]), np.random.default_rng(seed)
+    kept = []
+    for emotion in np.unique(emotions):
+        rows = np.flatnonzero(emotions == emotion)
+        kept.extend(draw.choice(rows, max(1, round(share * len(rows))), replace=False).tolist())
+    return clips.select(sorted(kept))
 
 
 def emotion_names(store: Dataset, folder: str) -> list[str]:
@@ -132,11 +155,12 @@ class ClassWeightedLoss:
 
     def __call__(self, outputs: Any, inputs: dict[str, Any]) -> torch.Tensor:
         logits, labels = outputs["logits"].float(), inputs["labels"]
-        if self.name == "cross_entropy":
+        if self.name == "cross_entropy" and not labels.is_floating_point():
             return F.cross_entropy(logits, labels, self.weights)
         # The loss is a mean over clips; over batches of one clip each, it is the loss of every clip.
-        losses = torch.vmap(asymmetric_single_label_loss)(logits.unsqueeze(1), labels.unsqueeze(1))
-        weights = self.weights[labels]
+        loss = F.cross_entropy if self.name == "cross_entropy" else asymmetric_single_label_loss
+        losses = torch.vmap(loss)(logits.unsqueeze(1), labels.unsqueeze(1))
+        weights = labels @ self.weights if labels.is_floating_point() else self.weights[labels]
         return (losses * weights).sum() / weights.sum()
 
 

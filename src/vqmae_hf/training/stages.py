@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from accelerate import PartialState
+from accelerate import PartialState, load_checkpoint_in_model
 from datasets import Dataset, DatasetDict
-from transformers import PreTrainedModel, ProcessorMixin, TrainerState, TrainingArguments
+from transformers import PreTrainedModel, ProcessorMixin, TrainerCallback, TrainerState, TrainingArguments
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import get_last_checkpoint
 
@@ -85,6 +85,8 @@ def run_stage(
     collator: Callable | None = None,
     terms: Sequence[str] = (),
     paint: Painter | None = None,
+    callbacks: Sequence[TrainerCallback] = (),
+    after_training: Callable[[], Any] | None = None,
     **trainer_options: Any,
 ) -> tuple[StageTrainer, StageResult]:
     """Train, from the last checkpoint if there is one, then validate and save.
@@ -98,6 +100,8 @@ def run_stage(
         collator: items -> batch.
         terms: scalar outputs of the model to log.
         paint: the model -> pictures, drawn after every validation.
+        callbacks: further ones.
+        after_training: called when the last (or best) weights are there, before they are validated and saved.
         **trainer_options: further arguments of `StageTrainer`.
 
     Returns:
@@ -111,7 +115,7 @@ def run_stage(
         eval_dataset=validation_data,
         data_collator=collator,
         terms=terms,
-        callbacks=[EpochCallback(train_data), LogHistoryCallback(), ProcessorCallback(processor)],
+        callbacks=[EpochCallback(train_data), LogHistoryCallback(), ProcessorCallback(processor), *callbacks],
         **trainer_options,
     )
     tensorboard = tensorboard_callback(args.output_dir)
@@ -120,6 +124,8 @@ def run_stage(
         trainer.add_callback(PictureCallback(paint, tensorboard))
 
     metrics: dict[str, Any] = {"train": train_to_the_end(trainer, checkpoint)}
+    if after_training is not None:
+        after_training()
     if validation_data is not None:
         metrics["validation"] = _without_prefix(trainer.evaluate(), "eval_")
     model.eval()
@@ -139,7 +145,7 @@ def train_to_the_end(trainer: StageTrainer, checkpoint: str | None) -> dict[str,
         return _without_prefix(trainer.train(resume_from_checkpoint=checkpoint).metrics, "train_")
     if args.load_best_model_at_end and state.best_model_checkpoint is not None:
         checkpoint = str(Path(args.output_dir) / Path(state.best_model_checkpoint).name)
-    trainer.model.load_state_dict(type(trainer.model).from_pretrained(checkpoint).state_dict())
+    load_checkpoint_in_model(trainer.model, checkpoint, strict=True)
     trainer.state = state
     before = Path(args.output_dir) / METRICS_NAME
     return json.loads(before.read_text(encoding="utf-8"))["train"] if before.exists() else {}

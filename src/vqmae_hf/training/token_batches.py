@@ -204,15 +204,24 @@ class ClassificationCollator(CodeCollator):
         modality_dropout: share of the batches that lack one of two modalities, each as often.
         time_masking: share of each clip's time steps of tubes whose attention mask becomes 0, per modality; one real
             step is always left.
+        mixup_alpha: above 0, each clip of a training batch gets random tubes of another one, a share of
+            1 - Beta(mixup_alpha, mixup_alpha), and `labels` are (B, C) float32 shares of the classes.
         seed: of the draws.
     """
 
     def __init__(
-        self, config: VQMAEConfig, *, modality_dropout: float = 0.0, time_masking: float = 0.0, seed: int = 0
+        self,
+        config: VQMAEConfig,
+        *,
+        modality_dropout: float = 0.0,
+        time_masking: float = 0.0,
+        mixup_alpha: float = 0.0,
+        seed: int = 0,
     ):
         super().__init__(config)
         self.modality_dropout = modality_dropout
         self.time_masking = time_masking
+        self.mixup_alpha = mixup_alpha
         self.seed = seed
 
     def __call__(self, items: list[Item]) -> dict[str, Any]:
@@ -223,7 +232,49 @@ class ClassificationCollator(CodeCollator):
             for modality in _modalities(items):
                 self._mask_times(batch, modality, draw)
         batch["labels"] = torch.tensor([item["label"] for item in items])
+        if training and self.mixup_alpha:
+            self._mix_tubes(batch, draw)
         return batch
+
+    def _mix_tubes(self, batch: dict[str, torch.Tensor], draw: np.random.Generator) -> None:
+        """Replace random tubes of each clip by those of another, where both have real ones; labels become shares."""
+        B = len(batch["labels"])
+        partner = torch.from_numpy(draw.permutation(B))
+        kept_share = float(draw.beta(self.mixup_alpha, self.mixup_alpha))
+        kept, real = torch.zeros(B), torch.zeros(B)
+        for modality in ("audio", "visual"):
+            codes = batch.get(f"{modality}_codes")
+            if codes is None:
+                continue
+            keep = torch.from_numpy(draw.random(self._tube_grid(modality, B)) < kept_share)
+            keep = self._over_codes(keep, modality)  # (B, steps, codes...)
+            mask = batch.get(f"{modality}_attention_mask", torch.ones(codes.shape[:2], dtype=torch.long)).bool()
+            both = (mask & mask[partner]).view(*mask.shape, *[1] * (codes.dim() - 2))
+            keep = keep | ~both
+            batch[f"{modality}_codes"] = torch.where(keep, codes, codes[partner])
+            # Every modality counts alike, however many codes it has.
+            there = mask.any(dim=1).float()
+            kept += there * (keep.flatten(2).float().mean(dim=2) * mask).sum(dim=1) / mask.sum(dim=1).clamp(min=1)
+            real += there
+        share = (kept / real.clamp(min=1)).unsqueeze(1)  # (B, 1)
+        labels = torch.nn.functional.one_hot(batch["labels"], self.config.num_labels).float()
+        batch["labels"] = share * labels + (1 - share) * labels[partner]
+
+    def _tube_grid(self, modality: str, B: int) -> tuple[int, ...]:
+        """Numbers of tubes along time and place."""
+        size = self._tube_size(modality)
+        steps = self.config.audio_num_spectra if modality == "audio" else self.config.visual_num_frames
+        sides = (steps, *codes_per_step(self.config, modality))
+        return (B, *(side // part for side, part in zip(sides, size, strict=True)))
+
+    def _over_codes(self, tubes: torch.Tensor, modality: str) -> torch.Tensor:
+        """A value per tube as a value per code: (B, steps of tubes, ...) -> (B, steps, ...)."""
+        for axis, part in enumerate(self._tube_size(modality), start=1):
+            tubes = tubes.repeat_interleave(part, dim=axis)
+        return tubes
+
+    def _tube_size(self, modality: str) -> tuple[int, ...]:
+        return tuple(self.config.audio_tube_size if modality == "audio" else self.config.visual_tube_size)
 
     def _drop_modality(self, items: list[Item], draw: np.random.Generator) -> list[Item]:
         """Now and then, the items without one of their modalities; only where every clip has the other."""
@@ -240,7 +291,7 @@ class ClassificationCollator(CodeCollator):
         name = f"{modality}_attention_mask"
         B, steps = batch[f"{modality}_codes"].shape[:2]
         mask = batch.get(name, torch.ones(B, steps, dtype=torch.long))
-        tube_steps = self.config.audio_tube_size[0] if modality == "audio" else self.config.visual_tube_size[0]
+        tube_steps = self._tube_size(modality)[0]
         noise = draw.random((B, steps // tube_steps))
         keep = noise >= self.time_masking
         # The first tube of a clip is always real; it may not be the only one that is left out.
