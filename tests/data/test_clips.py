@@ -90,6 +90,13 @@ class TestTalkingClip:
         assert len(clip.frames) == 50
         assert overlap(clip.face_boxes, whole.face_boxes).min() > 0.85
 
+    def test_of_several_faces_the_largest_is_followed(self, tmp_path):
+        frames = np.stack([picture_with_faces([(5 + k // 2, 40, 110), (150, 20, 160)]) for k in range(25)])
+        clip = load_clip(write_clip(tmp_path / "two.mp4", frames, tone(1.0)))
+        x, y, side = clip.face_boxes[:, :3].mean(0)
+        found = np.array([x + side * 0.08 / 1.16, y + side * 0.08 / 1.16, side / 1.16, side / 1.16])
+        assert overlap(found, face_box(150, 20, 160)) > 0.6
+
     def test_other_rates_sizes_and_parts(self, talking):
         clip = load_clip(
             talking, frames_per_second=30, sampling_rate=8000, face_size=64, start_seconds=0.5, end_seconds=1.5

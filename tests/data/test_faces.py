@@ -2,6 +2,7 @@
 
 import pickle
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import cv2
@@ -202,6 +203,30 @@ class TestFollowFace:
         track = middles(follow_face(detections, times, 150, RATE))
         assert np.abs(track[:40] - (100, 80)).max() < 1
         assert np.abs(track[75:] - (250, 120)).max() < 1
+
+    def test_the_time_grows_with_the_length(self):
+        """An hour with a bystander: what happened long ago is one candidate, not thousands."""
+        times = range(0, 90_000, 5)
+        pair = np.array([box(100, 100, 60), box(240, 100, 50)])
+        began = time.perf_counter()
+        track = follow_face([pair] * len(times), times, 90_000, RATE)
+        assert time.perf_counter() - began < 30
+        assert np.abs(middles(track) - (100, 100)).max() < 1e-6
+
+    def test_a_face_that_comes_back_after_minutes_is_followed_again(self):
+        times = range(0, 7500, 5)
+        nothing = np.zeros((0, 4))
+        detections = [np.array([box(100, 80, 60)]) if t < 500 or t >= 6500 else nothing for t in times]
+        detections[600] = np.array([box(300, 200, 40)])  # a moment of something else in between
+        track = middles(follow_face(detections, times, 7500, RATE))
+        assert np.abs(track - (100, 80)).max() < 1e-6
+
+    def test_of_a_crowd_the_largest_are_candidates(self):
+        rng = np.random.default_rng(0)
+        crowd = np.array([box(*rng.uniform(0, 900, 2), 20) for _ in range(200)])
+        detections = [np.concatenate([crowd, [box(500, 500, 80)]]) for _ in range(20)]
+        track = follow_face(detections, range(0, 100, 5), 100, RATE)
+        np.testing.assert_allclose(track, [box(500, 500, 80)] * 100)
 
     def test_oblong_boxes_become_squares_around_the_same_middle(self):
         track = follow_face([np.array([[10, 20, 40, 60]])], [0], 1, RATE)
