@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from vqmae_hf.evaluation.sounds import waveform_from_power
-from vqmae_hf.modeling.feature_extraction_audio_vqvae import AudioVQVAEFeatureExtractor
+from vqmae_hf.evaluation.sounds import retrieve_phases, waveform_from_power
+from vqmae_hf.modeling.feature_extraction_audio_vqvae import AudioVQVAEFeatureExtractor, power_spectrogram
 
 SAMPLING_RATE = 16000
 
@@ -34,3 +34,12 @@ def test_same_spectra_same_sound():
 
 def test_silence_stays_silent():
     assert waveform_from_power(torch.zeros(10, 513)) == pytest.approx(np.zeros(3200))
+
+
+def test_phases_are_retrieved_at_the_scale_of_the_spectra():
+    spectra = AudioVQVAEFeatureExtractor()(vowel(), sampling_rate=SAMPLING_RATE, padding=False)["audio_values"][0]
+    quiet, loud = retrieve_phases(spectra), retrieve_phases(100 * torch.as_tensor(np.asarray(spectra)))
+    np.testing.assert_allclose(loud, 10 * quiet, atol=0.01 * np.abs(loud).max())
+    again = power_spectrogram(quiet, n_fft=1024, hop_length=320)[: len(spectra)]
+    assert again.sum() == pytest.approx(float(spectra.sum()), rel=0.1)
+    assert np.abs(waveform_from_power(spectra)).max() == pytest.approx(0.95)

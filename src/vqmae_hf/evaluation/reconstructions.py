@@ -6,7 +6,6 @@ Letters: B clips, T frames, S spectra, G x G codes per frame, L tubes, P codes p
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from torch.nn.functional import interpolate
 
@@ -66,11 +65,11 @@ def predict_masked_codes(
     results = {}
     for modality, original in codes.items():
         mask, predicted = output[f"{modality}_mask"], output[f"{modality}_logits"].argmax(-1)  # (B, L), (B, L, P)
-        tubes = _to_tubes(model.config, modality, original)
+        tubes = codes_to_tubes(model.config, modality, original)
         hidden = mask.unsqueeze(2).expand_as(tubes)
         filled = torch.where(hidden, predicted, tubes)
         results[modality] = MaskedCodes(
-            original, _to_codes(model.config, modality, filled), _to_codes(model.config, modality, hidden)
+            original, tubes_to_codes(model.config, modality, filled), tubes_to_codes(model.config, modality, hidden)
         )
     return results
 
@@ -107,35 +106,15 @@ def _hide_bins(spectra: torch.Tensor, hidden: torch.Tensor) -> torch.Tensor:
     return spectra.masked_fill(grown.bool(), HIDDEN_POWER)
 
 
-def _to_tubes(config: VQMAEConfig, modality: str, codes: torch.Tensor) -> torch.Tensor:
+def codes_to_tubes(config: VQMAEConfig, modality: str, codes: torch.Tensor) -> torch.Tensor:
+    """Codes (B, S, C) or (B, T, G, G) of whole windows as the tubes (B, L, P) of a model."""
     if modality == "audio":
         return audio_codes_to_tubes(codes, config.audio_tube_size)
     return visual_codes_to_tubes(codes, config.visual_tube_size)
 
 
-def _to_codes(config: VQMAEConfig, modality: str, tubes: torch.Tensor) -> torch.Tensor:
+def tubes_to_codes(config: VQMAEConfig, modality: str, tubes: torch.Tensor) -> torch.Tensor:
+    """The inverse of `codes_to_tubes`."""
     if modality == "audio":
         return audio_tubes_to_codes(tubes, config.audio_grid, config.audio_tube_size)
     return visual_tubes_to_codes(tubes, config.visual_grid, config.visual_tube_size)
-
-
-def reconstruction_quality(
-    frames: np.ndarray, decoded_frames: np.ndarray, spectra: torch.Tensor, decoded_spectra: torch.Tensor
-) -> tuple[float, float]:
-    """How near a decoded clip is to its original.
-
-    Args:
-        frames, decoded_frames: (T, H, W, 3) uint8.
-        spectra, decoded_spectra: (S, bins) power.
-
-    Returns:
-        Peak signal-to-noise ratio of the frames, in dB, and log-spectral distance of the sound, in dB: the root mean
-        square over bins of the difference in level, averaged over spectra; levels below -80 dB of the loudest bin count
-        as -80 dB.
-    """
-    error = np.square(frames.astype(np.float32) - decoded_frames.astype(np.float32)).mean()
-    psnr = 10 * np.log10(255.0**2 / max(float(error), 1e-12))
-    floor = 1e-8 * float(spectra.max())
-    difference = 10 * torch.log10(spectra.clamp(min=floor) / decoded_spectra.clamp(min=floor))
-    distance = difference.square().mean(dim=1).sqrt().mean()
-    return float(psnr), float(distance)

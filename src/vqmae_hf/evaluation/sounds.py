@@ -6,7 +6,7 @@ import torch
 PHASE_SEED = 0
 
 
-def waveform_from_power(
+def retrieve_phases(
     power: torch.Tensor | np.ndarray, *, n_fft: int = 1024, hop_length: int = 320, num_iterations: int = 64
 ) -> np.ndarray:
     """
@@ -18,7 +18,7 @@ def waveform_from_power(
         num_iterations: of the phase retrieval; 64 take about half a second per second of speech on one core.
 
     Returns:
-        (S * hop_length,) float32, its largest magnitude 0.95 unless it is silent.
+        (S * hop_length,) float32, at the scale of the spectra.
     """
     from librosa import griffinlim  # brings numba, which costs a second to import
 
@@ -35,5 +35,11 @@ def waveform_from_power(
         random_state=PHASE_SEED,
         pad_mode="constant",
     )
+    return waveform.astype(np.float32)
+
+
+def waveform_from_power(power: torch.Tensor | np.ndarray, **options: int) -> np.ndarray:
+    """`retrieve_phases` with its arguments, to listen to: the largest magnitude is 0.95 unless all is silent."""
+    waveform = retrieve_phases(power, **options)
     peak = np.abs(waveform).max()
     return (0.95 * waveform / peak if peak > 0 else waveform).astype(np.float32)

@@ -10,7 +10,7 @@ from datasets import Dataset
 from vqmae_hf.data.corpora import VIDEO_SUFFIXES
 from vqmae_hf.data.media import FrameReader
 from vqmae_hf.data.prepared_clips import load_failures, prepare_clips
-from vqmae_hf.evaluation.reconstructions import reconstruction_quality
+from vqmae_hf.evaluation.fidelity import log_spectral_distance, peak_signal_to_noise
 from vqmae_hf.inference import ReconstructedClip, reconstruct_clip
 from vqmae_hf.quickstart.chain import FACE_SIZE, Quickstart
 from vqmae_hf.training import train_audio_tokenizer, train_visual_tokenizer
@@ -139,5 +139,6 @@ def _describe(path: Path, rebuilt: ReconstructedClip, mp4: Path) -> RealClip:
     pictures = FrameReader(path, clip.frames_per_second)
     wanted = set(chosen.tolist())
     frames = np.stack([picture.to_rgb() for index, picture in enumerate(pictures) if index in wanted])
-    psnr, distance = reconstruction_quality(clip.frames, rebuilt.frames, rebuilt.spectra, rebuilt.decoded_spectra)
+    psnr = peak_signal_to_noise(clip.frames, rebuilt.frames)
+    distance = log_spectral_distance(rebuilt.spectra, rebuilt.decoded_spectra)
     return RealClip(path, rebuilt, mp4, frames, clip.face_boxes[chosen], psnr, distance)
