@@ -39,7 +39,11 @@ def retrieve_phases(
 
 
 def waveform_from_power(power: torch.Tensor | np.ndarray, **options: int) -> np.ndarray:
-    """`retrieve_phases` with its arguments, to listen to: the largest magnitude is 0.95 unless all is silent."""
-    waveform = retrieve_phases(power, **options)
+    """`retrieve_phases` with its arguments, made `audible`."""
+    return audible(retrieve_phases(power, **options))
+
+
+def audible(waveform: np.ndarray) -> np.ndarray:
+    """A waveform (N,) scaled to a largest magnitude of 0.95, float32; a silent one stays silent."""
     peak = np.abs(waveform).max()
     return (0.95 * waveform / peak if peak > 0 else waveform).astype(np.float32)

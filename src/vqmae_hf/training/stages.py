@@ -18,7 +18,7 @@ from vqmae_hf.data.corpora import load_corpus
 from vqmae_hf.data.prepared_clips import load_prepared_clips, prepare_clips
 from vqmae_hf.data.shards import write_json, write_lines
 from vqmae_hf.data.splits import corpus_folds, speaker_folds, speaker_split
-from vqmae_hf.training.arguments import CorpusArguments, StageArguments
+from vqmae_hf.training.arguments import CorpusArguments, SplitArguments, StageArguments
 from vqmae_hf.training.callbacks import (
     LOG_HISTORY_NAME,
     EpochCallback,
@@ -64,7 +64,7 @@ def open_clips(args: CorpusArguments) -> Dataset:
         return prepare_clips(corpus, args.clips_dir, num_processes=args.preparation_processes, **options)
 
 
-def split_speakers_of(dataset: Dataset, args: StageArguments) -> DatasetDict:
+def split_speakers_of(dataset: Dataset, args: SplitArguments) -> DatasetDict:
     """Rows for train, validation and test: every row for train where no speaker is held out."""
     if args.trains_on_everyone:
         return DatasetDict({"train": dataset})
