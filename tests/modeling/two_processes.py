@@ -3,6 +3,7 @@ Functions that run in two gloo processes. The processes import this module and w
 module and not all of `vqmae_hf`, which would take most of their time.
 """
 
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -27,7 +28,10 @@ def _process(rank: int, job: Callable[[int], Any], folder: str) -> None:
     _import_files_alone()
     dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=WORLD_SIZE)
     torch.save({"world_size": dist.get_world_size(), "result": job(rank)}, f"{folder}/result_{rank}.pt")
+    dist.barrier()
     dist.destroy_process_group()
+    # Without the interpreter's own end, in which a thread of gloo's once aborted a process on a busy machine.
+    os._exit(0)
 
 
 def _import_files_alone() -> None:
