@@ -77,9 +77,9 @@ def prepare_clips(
     Args:
         corpus: as of `load_corpus`; `audio`, where filled, is taken instead of the video's own sound.
         folder: new, empty, or left by an earlier call with the same corpus and options.
-        num_processes: processes that decode. Each takes some seconds to start, so a few hundred clips are the least
-            that is worth a second one; call from under `if __name__ == "__main__"` then, since they are spawned. A file
-            that crashes one of them is left out; one that crashes the only process ends the run.
+        num_processes: processes that decode. They take some seconds to start, so a few hundred clips are the least that
+            is worth a second one; call from under `if __name__ == "__main__"` then, since they import the program anew.
+            A file that crashes one of them is left out; one that crashes the only process ends the run.
         seconds_per_clip: with more processes than one, a clip that takes longer is left out; None waits for ever.
         clips_per_shard: clips per file; what an interruption costs at most.
         **clip_options: those of `load_clip`: `frames_per_second`, `sampling_rate`, `face_size`, `modalities`,

@@ -9,7 +9,8 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass
-from multiprocessing import get_context
+from multiprocessing import forkserver, get_all_start_methods, get_context
+from multiprocessing.context import BaseContext
 from typing import Any, TypeVar
 
 import cv2
@@ -20,6 +21,8 @@ Item = TypeVar("Item")
 Outcome = TypeVar("Outcome")
 
 UNDER_WAY_PER_PROCESS = 4
+# What every process needs and takes seconds to import: one server imports it, and the processes are forked from that.
+PRELOADED = ["vqmae_hf.data.tokenization"]
 
 _function: Callable[[Any], Any] | None = None
 
@@ -38,13 +41,13 @@ def map_in_order(
     *,
     seconds_per_item: float | None = None,
 ) -> Iterator[Outcome | WorkerLoss]:
-    """Apply a function to items, by `num_processes` spawned processes, or in this one where it is 1.
+    """Apply a function to items, by `num_processes` new processes, or in this one where it is 1.
 
     Args:
         function: picklable; sent to each process once. What it raises is raised here, and ends the iteration.
         items: picklable; taken as they are needed, `UNDER_WAY_PER_PROCESS` per process ahead.
-        num_processes: each takes some seconds to start and computes on one thread. With 1 there is neither a time limit
-            nor protection against crashes.
+        num_processes: they take some seconds to start and compute on one thread each. With 1 there is neither a time
+            limit nor protection against crashes.
         seconds_per_item: an item that takes longer is given up, its process killed; None waits for ever.
 
     Yields:
@@ -53,9 +56,9 @@ def map_in_order(
     if num_processes == 1:
         yield from map(function, items)
         return
-    context = get_context("spawn")
-    # Plain pickling: multiprocessing would send the tensors of a model as shared memory, whose handles spawning refuses.
-    pool = ProcessPool(num_processes, context=context, initializer=_begin, initargs=(pickle.dumps(function),))
+    # Plain pickling: multiprocessing would send the tensors of a model as shared memory, whose handles new processes refuse.
+    initargs = (pickle.dumps(function),)
+    pool = ProcessPool(num_processes, context=_process_context(), initializer=_begin, initargs=initargs)
     under_way: deque[ProcessFuture] = deque()
     try:
         for item in items:
@@ -69,6 +72,21 @@ def map_in_order(
         # After an error, and when whoever iterates stops early, what is still under way is of no use.
         pool.stop()
         pool.join()
+
+
+def prepare_to_start(num_processes: int) -> None:
+    """Have the imports of later processes begin now, beside whatever else is to be done before `map_in_order`."""
+    if num_processes > 1 and _process_context().get_start_method() == "forkserver":
+        forkserver.ensure_running()
+
+
+def _process_context() -> BaseContext:
+    """How processes are made: by a server without threads of its own where there is one. Forking this one is unsafe."""
+    if "forkserver" not in get_all_start_methods():
+        return get_context("spawn")
+    context = get_context("forkserver")
+    context.set_forkserver_preload(PRELOADED)
+    return context
 
 
 def _begin(function: bytes) -> None:

@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 from vqmae_hf.data.corpora import load_corpus
 from vqmae_hf.data.token_store import TokenStoreInfo
 from vqmae_hf.data.tokenization import write_token_store
+from vqmae_hf.data.worker_pool import prepare_to_start
 from vqmae_hf.training.arguments import TokenizeArguments
 from vqmae_hf.training.assembly import load_tokenizers, processor_for_tokenizers
 from vqmae_hf.training.recipes import parse_arguments
@@ -32,6 +33,7 @@ def run(args: TokenizeArguments, tokenizers: dict[str, PreTrainedModel] | None =
     # run into its time limit.
     rank, num_ranks = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     device = encoding_device(args.use_cpu)
+    prepare_to_start(args.num_processes)
     if tokenizers is None:
         tokenizers = load_tokenizers(args.audio_tokenizer, args.visual_tokenizer)
     for tokenizer in tokenizers.values():
