@@ -56,7 +56,9 @@ setup(
     python_requires=">=3.10",
     package_dir={"": "src"},
     packages=find_packages("src"),
-    package_data={"vqmae_hf": ["py.typed", "training/recipes/*.yaml", "quickstart/*.html.jinja"]},
+    package_data={
+        "vqmae_hf": ["py.typed", "training/recipes/*.yaml", "experiments/files/*.yaml", "quickstart/*.html.jinja"]
+    },
     install_requires=REQUIREMENTS,
     entry_points={"console_scripts": ["vqmae-hf=vqmae_hf.cli.__main__:main"]},
     extras_require={"test": TEST, "demo": DEMO, "lora": LORA, "dev": DEV},

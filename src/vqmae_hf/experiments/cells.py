@@ -1,0 +1,257 @@
+"""Cells: one system, trained on one fold with one seed, and its answers on the test speakers of the fold."""
+
+import json
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from datasets import Dataset
+
+from vqmae_hf.data.shards import write_json
+from vqmae_hf.data.token_store import load_token_store, read_token_store_info
+from vqmae_hf.data.token_subsets import draw_clips
+from vqmae_hf.evaluation.metrics import class_confusions, classification_metrics
+from vqmae_hf.experiments.environment import describe_environment
+from vqmae_hf.experiments.experiment_file import Experiment, System
+from vqmae_hf.experiments.features import SOUND_FEATURES, code_features
+from vqmae_hf.experiments.reference_systems import (
+    choose_regression,
+    majority_probabilities,
+    regression_probabilities,
+)
+from vqmae_hf.experiments.workspace import QUIET, Workspace, digest, model_arguments
+from vqmae_hf.modeling.modeling_audio_vqvae import AudioVQVAEModel
+from vqmae_hf.training import finetune
+from vqmae_hf.training.arguments import FinetuneArguments
+from vqmae_hf.training.recipes import build_arguments
+
+CELL_NAME = "cell.json"
+# What is kept of a fine-tuning; the weights can be made again.
+KEPT_FILES = ("arguments.json", "log_history.jsonl", "metrics.json")
+
+
+class ForeignSpeakersError(RuntimeError):
+    """A system was trained or tested on other speakers than those of the fold."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A system, a fold counted from 0, and a seed; `str` is what `--only` is matched with."""
+
+    system: System
+    fold: int
+    seed: int
+
+    def __str__(self) -> str:
+        return f"{self.system.name}/{self.fold}/{self.seed}"
+
+
+def experiment_cells(experiment: Experiment, only: Sequence[str] = ()) -> list[Cell]:
+    """The cells of an experiment, in the order in which they are run.
+
+    Args:
+        experiment: as of `load_experiment`.
+        only: patterns of `system/fold/seed`, as of a shell ("scratch/*/0"); none: all cells.
+
+    Raises:
+        ValueError: a pattern that no cell matches.
+    """
+    cells = list(_all_cells(experiment))
+    names = [str(cell) for cell in cells]
+    for pattern in only:
+        if not any(fnmatch(name, pattern) for name in names):
+            raise ValueError(
+                f"only={pattern!r} matches no cell of {experiment.name}; they are called system/fold/seed, with the systems "
+                f"{list(experiment.systems)}, the folds 0 to {experiment.num_folds - 1} and the seeds {experiment.seeds}."
+            )
+    return [cell for cell in cells if not only or any(fnmatch(str(cell), pattern) for pattern in only)]
+
+
+def _all_cells(experiment: Experiment) -> Iterator[Cell]:
+    for system in experiment.systems.values():
+        for fold in range(experiment.num_folds):
+            for seed in experiment.seeds_of(system):
+                yield Cell(system, fold, seed)
+
+
+def cell_folder(workspace: Workspace, cell: Cell) -> Path:
+    """Where a cell is kept: by what it is made from, so that experiments share the cells that they have in common."""
+    experiment = workspace.experiment
+    plain = {name: value for name, value in asdict(cell.system).items() if name not in ("name", "title")}
+    spec = {
+        "system": plain,
+        "modalities": experiment.modalities,
+        "data": {name: value for name, value in experiment.data.items() if name != "corpus_root"},
+        "tokenizers": experiment.tokenizers if cell.system.kind == "network" or _uses_codes(cell.system) else None,
+        "folds": workspace.split_arguments(cell.fold),
+    }
+    return workspace.folder / "cells" / f"{cell.system.kind}-fold{cell.fold}-seed{cell.seed}-{digest(spec)}"
+
+
+def read_cell(workspace: Workspace, cell: Cell) -> dict[str, Any] | None:
+    """What `run_cell` has left, None before it has run."""
+    path = cell_folder(workspace, cell) / CELL_NAME
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+
+
+def run_cell(workspace: Workspace, cell: Cell) -> dict[str, Any]:
+    """Train and test a system, unless that has been done.
+
+    Returns:
+        The content of `cell.json`: `system`, `fold`, `seed`, `classes`, `speakers` by part, `best_validation` (the value of
+        the metric that chose the epoch or C), `chosen` (C, where one was), `test` by what the system saw and heard
+        ("audio+visual", "audio", ...; see `finetune.report_test`), `seconds`, `environment`.
+
+    Raises:
+        ForeignSpeakersError: the system was trained or tested on other speakers than those of the fold.
+    """
+    done = read_cell(workspace, cell)
+    if done is not None:
+        return done
+    folder = cell_folder(workspace, cell)
+    folder.mkdir(parents=True, exist_ok=True)
+    answer = {"majority": _run_majority, "logistic_regression": _run_regression, "network": _run_network}
+    start = time.perf_counter()
+    outcome = answer[cell.system.kind](workspace, cell)
+    check_speakers(outcome, workspace.folds[cell.fold], str(cell))
+    result = {
+        "system": asdict(cell.system),
+        "fold": cell.fold,
+        "seed": cell.seed,
+        **outcome,
+        # With the shared steps that this cell was the first to need.
+        "seconds": round(time.perf_counter() - start, 1),
+        "environment": describe_environment(),
+    }
+    write_json(folder / CELL_NAME, result)
+    return result
+
+
+def check_speakers(outcome: dict[str, Any], fold: dict[str, list[str]], cell: str) -> None:
+    """Whatever a system says it did, it did with the speakers of the fold."""
+    tested = {
+        view: sorted({row["speaker"] for row in report["predictions"]}) for view, report in outcome["test"].items()
+    }
+    wrong = {view: speakers for view, speakers in tested.items() if speakers != sorted(fold["test"])}
+    if wrong or any(sorted(outcome["speakers"][part]) != sorted(fold[part]) for part in fold):
+        raise ForeignSpeakersError(
+            f"{cell} was given the speakers {outcome['speakers']} and answered for {tested}, but the fold has {fold}; "
+            "delete the token stores of this workspace if the corpus has changed."
+        )
+
+
+def _uses_codes(system: System) -> bool:
+    return system.kind == "logistic_regression" and system.features not in SOUND_FEATURES
+
+
+def _run_majority(workspace: Workspace, cell: Cell) -> dict[str, Any]:
+    clips, fold = workspace.clips, workspace.folds[cell.fold]
+    rows = {part: _rows(clips, speakers) for part, speakers in fold.items()}
+    labels, names = np.asarray(clips["emotion"][:]), clips.features["emotion"].names
+    train, test = rows["train"], rows["test"]
+    probabilities = majority_probabilities(labels[train], len(names), len(test))
+    return {
+        "classes": names,
+        "speakers": fold,
+        "best_validation": None,
+        "test": {"none": clip_report(clips.select(test), probabilities)},
+    }
+
+
+def _run_regression(workspace: Workspace, cell: Cell) -> dict[str, Any]:
+    clips, features = _features(workspace, cell)
+    fold = workspace.folds[cell.fold]
+    rows = {part: _rows(clips, speakers) for part, speakers in fold.items()}
+    labels, names = np.asarray(clips["emotion"][:]), clips.features["emotion"].names
+    if cell.system.label_share < 1:
+        rows["train"] = _labelled(clips, rows["train"], cell.system.label_share, cell.seed)
+    train, validation, test = rows["train"], rows["validation"], rows["test"]
+    choice = choose_regression(features[train], labels[train], features[validation], labels[validation])
+    probabilities = regression_probabilities(choice, features[test], len(names))
+    view = "+".join(workspace.experiment.modalities) if _uses_codes(cell.system) else "audio"
+    return {
+        "classes": names,
+        "speakers": fold,
+        "best_validation": choice.best_validation,
+        "chosen": {"C": choice.strength},
+        "test": {view: clip_report(clips.select(test), probabilities)},
+    }
+
+
+def _features(workspace: Workspace, cell: Cell) -> tuple[Dataset, np.ndarray]:
+    """Clips and their features, (N, F): sound from the prepared clips, codes from the store of the fold."""
+    name = cell.system.features
+    if not _uses_codes(cell.system):
+        return workspace.clips, workspace.sound_features(name)
+    tokens = workspace.tokens(cell.fold)
+    store, info = load_token_store(tokens.token_store), read_token_store_info(tokens.token_store)
+    tokenizer = None
+    if name == "decoded_spectrum":
+        tokenizer = AudioVQVAEModel.from_pretrained(tokens.audio_tokenizer).eval()
+    return store, code_features(name, store, info, workspace.experiment.modalities, tokenizer)
+
+
+def _labelled(clips: Dataset, rows: list[int], share: float, seed: int) -> list[int]:
+    """The share of the training clips that networks are given under the same seed."""
+    rows = sorted(rows, key=lambda row: clips["clip_id"][row])
+    speakers, labels = ([clips[name][row] for row in rows] for name in ("speaker", "emotion"))
+    return [rows[i] for i in draw_clips(speakers, labels, share, seed=seed)]
+
+
+def _run_network(workspace: Workspace, cell: Cell) -> dict[str, Any]:
+    system, run = cell.system, cell_folder(workspace, cell) / "run"
+    tokens = workspace.labelled_tokens(cell.fold, system.label_share, cell.seed)
+    pretrained = workspace.pretrained(system, cell.fold)
+    arguments = build_arguments(
+        FinetuneArguments,
+        output_dir=str(run),
+        pretrained=pretrained,
+        seed=cell.seed,
+        **workspace.split_arguments(cell.fold),
+        # A pre-trained network has its sizes from its checkpoint.
+        **(model_arguments(system, tokens) if pretrained is None else {}),
+        **tokens._asdict(),
+        **{**QUIET, **system.finetuning},
+    )
+    results = finetune.run(arguments).results
+    for name in KEPT_FILES:
+        if (run / name).exists():
+            shutil.copy(run / name, run.parent / name)
+    shutil.rmtree(run)
+    kept = ("classes", "speakers", "best_validation", "test")
+    return {name: results[name] for name in kept}
+
+
+def clip_report(clips: Dataset, probabilities: np.ndarray) -> dict[str, Any]:
+    """What `finetune.report_test` gives for a network: `metrics`, `confusion_matrix` and `predictions`.
+
+    Args:
+        clips: (N,) test clips with `clip_id`, `speaker` and `emotion`.
+        probabilities: (N, number of classes).
+    """
+    names = clips.features["emotion"].names
+    labels, predicted = np.asarray(clips["emotion"][:]), probabilities.argmax(axis=1)
+    described = clips.select_columns(["clip_id", "speaker"]).to_list()
+    return {
+        "metrics": classification_metrics(labels, predicted),
+        "confusion_matrix": class_confusions(labels, predicted, len(names)).tolist(),
+        "predictions": [
+            {
+                **clip,
+                "emotion": names[label],
+                "predicted": names[guess],
+                "probabilities": [round(p, 6) for p in row],
+            }
+            for clip, label, guess, row in zip(described, labels, predicted, probabilities.tolist(), strict=True)
+        ],
+    }
+
+
+def _rows(clips: Dataset, speakers: Sequence[str]) -> list[int]:
+    chosen = set(speakers)
+    return [row for row, speaker in enumerate(clips["speaker"][:]) if speaker in chosen]

@@ -1,0 +1,135 @@
+"""What a logistic regression is given in place of a clip: statistics over its time.
+
+Letters: N clips, S spectra of a clip, C codes per spectrum, K codes in a codebook.
+"""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from datasets import Dataset
+from transformers import PreTrainedModel
+
+from vqmae_hf.data.prepared_clips import clip_arrays
+from vqmae_hf.data.token_store import TokenStoreInfo
+from vqmae_hf.modeling.feature_extraction_audio_vqvae import AudioVQVAEFeatureExtractor
+
+SAMPLING_RATE = 16000
+NUM_MELS = 80
+N_FFT = 1024
+HOP_LENGTH = 320
+# Power that silence is taken for, 100 dB below that of a full-scale sine.
+SILENT_POWER = 1e-10
+
+
+def log_mel_statistics(waveform: np.ndarray) -> np.ndarray:
+    """Mean and variance over time of the log-mel spectrum (librosa's), its level included.
+
+    Args:
+        waveform: (samples,) at 16 kHz.
+
+    Returns:
+        (2 * 80,): means in decibels, then variances.
+    """
+    from librosa.feature import melspectrogram  # brings numba, which costs a second to import
+
+    padded = np.pad(waveform, (0, max(0, N_FFT - len(waveform))))
+    power = melspectrogram(y=padded, sr=SAMPLING_RATE, n_fft=N_FFT, hop_length=HOP_LENGTH, n_mels=NUM_MELS)
+    return statistics_over_time(power.T)
+
+
+def log_spectrum_statistics(waveform: np.ndarray) -> np.ndarray:
+    """The same, (2 * 513,), of the power spectra that the audio tokenizer is given."""
+    extract = AudioVQVAEFeatureExtractor(sampling_rate=SAMPLING_RATE)
+    inputs = extract(waveform, sampling_rate=SAMPLING_RATE, return_tensors="np")
+    return statistics_over_time(inputs["audio_values"][0][inputs["audio_attention_mask"][0].astype(bool)])
+
+
+def statistics_over_time(power: np.ndarray) -> np.ndarray:
+    """(S, F) power to (2 F,): mean and variance of its decibels."""
+    decibels = 10 * np.log10(np.maximum(np.asarray(power, dtype=np.float64), SILENT_POWER))
+    return np.concatenate([decibels.mean(axis=0), decibels.var(axis=0)])
+
+
+SOUND_FEATURES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "log_mel": log_mel_statistics,
+    "log_spectrum": log_spectrum_statistics,
+}
+CODE_FEATURES = ("code_histogram", "code_histogram_by_position", "decoded_spectrum")
+FEATURES = (*SOUND_FEATURES, *CODE_FEATURES)
+
+
+def sound_features(name: str, clips: Dataset) -> np.ndarray:
+    """(N, F) features of the waveforms of prepared clips; `name` is a key of `SOUND_FEATURES`.
+
+    Raises:
+        ValueError: a clip without sound.
+    """
+    rows = []
+    for i in range(len(clips)):
+        waveform = clip_arrays(clips, i).waveform
+        if waveform is None:
+            raise ValueError(
+                f"clip {clips['clip_id'][i]!r} has no sound, of which {name!r} is made; take features of codes, or prepare "
+                'the clips with on_missing_audio="error".'
+            )
+        rows.append(SOUND_FEATURES[name](waveform))
+    return np.stack(rows)
+
+
+def code_features(
+    name: str,
+    store: Dataset,
+    info: TokenStoreInfo,
+    modalities: Sequence[str],
+    audio_tokenizer: PreTrainedModel | None = None,
+) -> np.ndarray:
+    """(N, F) features of the codes of a token store.
+
+    Args:
+        name: one of `CODE_FEATURES`. "code_histogram": how often each code occurs in a clip, over all positions, as a share,
+            for each modality; "code_histogram_by_position": for the voice, of each of the C positions on its own;
+            "decoded_spectrum": `statistics_over_time` of what the tokenizer makes of the audio codes.
+        store, info: the rows and the head of the store.
+        modalities: to look at, of "audio" and "visual".
+        audio_tokenizer: for "decoded_spectrum".
+    """
+    if name == "decoded_spectrum":
+        return np.stack([_decoded_statistics(codes, info, audio_tokenizer) for codes in _codes(store, "audio")])
+    parts = []
+    for modality in modalities:
+        record = getattr(info, modality)
+        apart = name == "code_histogram_by_position" and modality == "audio"
+        positions = record.codes_per_step[0] if apart else 1
+        parts.append(code_histograms(list(_codes(store, modality)), record.codebook_size, positions))
+    return np.concatenate(parts, axis=1)
+
+
+def code_histograms(clips: Sequence[np.ndarray], num_codes: int, positions: int = 1) -> np.ndarray:
+    """How often each code occurs in each clip.
+
+    Args:
+        clips: N flat arrays of codes, position running fastest.
+        num_codes: K.
+        positions: to count apart.
+
+    Returns:
+        (N, positions * K) float64 shares of the steps; all 0 for a clip without codes.
+    """
+    rows = np.zeros((len(clips), positions * num_codes))
+    for row, codes in zip(rows, clips, strict=True):
+        steps = codes.astype(np.int64).reshape(-1, positions)
+        places = (steps + num_codes * np.arange(positions)).ravel()
+        row[:] = np.bincount(places, minlength=len(row)) / max(1, len(steps))
+    return rows
+
+
+def _codes(store: Dataset, modality: str):
+    for row in store.select_columns([f"{modality}_codes"]).with_format("numpy"):
+        yield np.asarray(row[f"{modality}_codes"])
+
+
+@torch.no_grad()
+def _decoded_statistics(codes: np.ndarray, info: TokenStoreInfo, tokenizer: PreTrainedModel) -> np.ndarray:
+    steps = torch.from_numpy(codes.astype(np.int64)).reshape(1, -1, *info.audio.codes_per_step)
+    return statistics_over_time(tokenizer.decode(steps)[0].cpu().numpy())

@@ -1,0 +1,61 @@
+"""The picture of an experiment, from its aggregated results alone."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from vqmae_hf.experiments.tables import best_row
+
+
+def draw_results(results_path: Path) -> Path:
+    """Write `<name>.png` beside `<name>.json`: WAR of every system, with its folds, and the confusions of the best one."""
+    results = json.loads(results_path.read_text(encoding="utf-8"))
+    rows = [row for row in results["rows"].values() if row["is_main"]]
+    figure = Figure(figsize=(12, max(4.0, 1.2 + 0.45 * len(rows))), layout="constrained")
+    FigureCanvasAgg(figure)
+    bars, matrix = figure.subplots(1, 2, width_ratios=(1.3, 1))
+    _draw_systems(bars, rows, results["chance"])
+    _draw_confusions(matrix, results)
+    figure.suptitle(results["title"])
+    picture = results_path.with_suffix(".png")
+    figure.savefig(picture, dpi=110, metadata={"Software": None})
+    return picture
+
+
+def _draw_systems(axes: Axes, rows: list[dict[str, Any]], chance: float) -> None:
+    places = np.arange(len(rows))[::-1]
+    pooled = [row["pooled"]["accuracy"] for row in rows]
+    axes.barh(places, [100 * value["mean"] for value in pooled], color="#4c72b0", height=0.6)
+    axes.errorbar(
+        [100 * value["mean"] for value in pooled],
+        places,
+        xerr=[100 * (value["std"] or 0) for value in pooled],
+        fmt="none",
+        ecolor="black",
+        capsize=3,
+    )
+    for place, row in zip(places, rows, strict=True):
+        folds = [100 * fold["accuracy"]["mean"] for fold in row["folds"]]
+        axes.plot(folds, [place] * len(folds), "o", color="#dd8452", markersize=4)
+    axes.axvline(100 * chance, color="grey", linestyle="--", linewidth=1)
+    axes.set_yticks(places, [row["title"] for row in rows])
+    axes.set_xlim(0, 100)
+    axes.set_xlabel("WAR in %: all folds, ± over seeds; dots: folds; dashed: guessing")
+
+
+def _draw_confusions(axes: Axes, results: dict[str, Any]) -> None:
+    best = results["rows"][best_row(results)]
+    counts = np.asarray(best["confusion_matrix"], dtype=float)
+    shares = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=100)
+    for (row, column), share in np.ndenumerate(shares):
+        axes.text(column, row, f"{share:.0f}", ha="center", va="center", color="white" if share > 50 else "black")
+    names = results["classes"]
+    axes.set_xticks(range(len(names)), names, rotation=45, ha="right")
+    axes.set_yticks(range(len(names)), names)
+    axes.set_title(f"{best['title']}, % of the true class", fontsize=10)

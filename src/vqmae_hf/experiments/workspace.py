@@ -1,0 +1,281 @@
+"""What the cells of an experiment share, made once: clips, tokenizers, codes, masked autoencoders.
+
+Every step has a folder named by what it does and by a digest of what it is made from (its arguments and the folders of the
+steps before it). So a run that is repeated goes on where it stopped, experiments share what they have in common, and a step
+whose arguments have changed is another step.
+"""
+
+import hashlib
+import json
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from datasets import Dataset
+from pyarrow import parquet
+
+from vqmae_hf.data.prepared_clips import load_prepared_clips
+from vqmae_hf.data.shards import write_json
+from vqmae_hf.data.splits import SPLIT_NAMES, check_split, corpus_folds, speaker_folds
+from vqmae_hf.data.synthetic import write_synthetic_corpus
+from vqmae_hf.data.token_store import shard_addresses
+from vqmae_hf.data.token_subsets import draw_clips, write_token_subset
+from vqmae_hf.experiments.experiment_file import STAGES, Experiment, System
+from vqmae_hf.experiments.features import sound_features
+from vqmae_hf.modeling.configuration_audio_vqvae import AudioVQVAEConfig
+from vqmae_hf.modeling.configuration_visual_vqvae import VisualVQVAEConfig
+from vqmae_hf.training import pretrain, tokenize_corpus, train_audio_tokenizer, train_visual_tokenizer
+from vqmae_hf.training.arguments import CorpusArguments, PretrainArguments, TokenizeArguments
+from vqmae_hf.training.recipes import build_arguments
+from vqmae_hf.training.stages import open_clips
+
+STEP_NAME = "step.json"
+SPLIT_SEED = 0
+# Pre-training does not vary with the seed of a cell: cells of all seeds start from one.
+PRETRAINING_SEED = 0
+TOKENIZER_PROGRAMS = {"audio": train_audio_tokenizer, "visual": train_visual_tokenizer}
+
+Fold = dict[str, list[str]]
+
+
+class Tokens(NamedTuple):
+    """A token store and the tokenizers that made it, as arguments of the stages that train on codes."""
+
+    token_store: str
+    audio_tokenizer: str | None
+    visual_tokenizer: str | None
+
+
+class Workspace:
+    """The shared steps of an experiment in a folder; several experiments may have the same one."""
+
+    def __init__(self, experiment: Experiment, folder: str | Path):
+        self.experiment = experiment
+        self.folder = Path(folder)
+
+    def once(self, kind: str, spec: Mapping[str, Any], make: Callable[[Path], Any]) -> Path:
+        """The folder of what `make(folder)` leaves there, made unless it has been.
+
+        Args:
+            kind: what the step does; begins the folder's name.
+            spec: JSON-like; everything that its outcome depends on.
+            make: a function that goes on where an interrupted call stopped.
+        """
+        folder = self.folder / f"{kind}-{digest(spec)}"
+        if not (folder / STEP_NAME).exists():
+            folder.mkdir(parents=True, exist_ok=True)
+            start = time.perf_counter()
+            make(folder / "made")
+            seconds = round(time.perf_counter() - start, 1)
+            write_json(folder / STEP_NAME, {"kind": kind, "spec": spec, "seconds": seconds})
+        return folder / "made"
+
+    # ---- data ----
+
+    @cached_property
+    def clips_folder(self) -> Path:
+        """Prepared clips: those that the file names, or made from its corpus."""
+        data = self.experiment.data
+        if data.get("clips_dir") is not None:
+            return Path(data["clips_dir"])
+        if data.get("corpus_root") is None and data.get("corpus") == "synthetic":
+            parameters = data.get("synthetic") or {}
+            root = self.once("corpus", parameters, lambda folder: write_synthetic_corpus(folder, **parameters))
+        else:
+            root = data.get("corpus_root")
+        # Not the root: a corpus is the same wherever it lies.
+        spec = {name: data.get(name) for name in ("corpus", "corpus_options", "clip_options", "face_size")}
+        if data.get("corpus_root") is None:
+            spec["made"] = str(root.parent.name)
+        return self.once("clips", spec, lambda folder: open_clips(self._corpus_arguments(folder, root)))
+
+    def _corpus_arguments(self, folder: Path, root: Any) -> CorpusArguments:
+        data = self.experiment.data
+        given = {
+            name: data[name] for name in ("corpus", "corpus_options", "clip_options", "face_size") if name in data
+        }
+        return CorpusArguments(clips_dir=str(folder), corpus_root=None if root is None else str(root), **given)
+
+    @cached_property
+    def clips(self) -> Dataset:
+        """The prepared clips, which say who speaks and how."""
+        return load_prepared_clips(self.clips_folder)
+
+    @cached_property
+    def folds(self) -> list[Fold]:
+        """Speakers by part of each fold; the same deal as in the training programs.
+
+        Raises:
+            SplitLeakError: parts of a fold share a speaker or a recording.
+            ValueError: a speaker that is tested in no fold or in several.
+        """
+        named = self.experiment.folds
+        if isinstance(named, str):
+            splits = corpus_folds(named, self.clips, num_folds=self.experiment.num_folds, seed=SPLIT_SEED)
+        else:
+            splits = speaker_folds(self.clips, num_folds=named, seed=SPLIT_SEED)
+        for split in splits:
+            check_split(split)
+        folds = [{part: sorted(set(split[part]["speaker"])) for part in SPLIT_NAMES} for split in splits]
+        tested = sorted(speaker for fold in folds for speaker in fold["test"])
+        if tested != sorted(set(self.clips["speaker"])):
+            raise ValueError(f"the folds test {tested}, which is not every speaker once; choose other folds.")
+        return folds
+
+    def split_arguments(self, fold: int) -> dict[str, Any]:
+        """Arguments that make a training program deal the speakers as `folds` does."""
+        named = self.experiment.folds
+        kind = {"folds": named} if isinstance(named, str) else {"num_folds": named}
+        return {**kind, "fold": fold, "split_seed": SPLIT_SEED}
+
+    def sound_features(self, name: str) -> np.ndarray:
+        """(N, F) features of all clips, in their order, kept on disk."""
+
+        def make(folder: Path) -> None:
+            folder.mkdir(exist_ok=True)
+            np.save(folder / "features.npy", sound_features(name, self.clips))
+
+        return np.load(self.once("features", {"features": name, "clips": self._clips_id}, make) / "features.npy")
+
+    @property
+    def _clips_id(self) -> str:
+        """What tells these clips from others: the name of their step, or the path that the file gives."""
+        return str(self.clips_folder) if self.experiment.data.get("clips_dir") else self.clips_folder.parent.name
+
+    # ---- codes ----
+
+    def tokens(self, fold: int) -> Tokens:
+        """The codes of all clips, by tokenizers that were trained without the validation and test speakers of the fold, or
+        by those that the file names."""
+        tokenizers = {modality: self._tokenizer(modality, fold) for modality in self.experiment.modalities}
+        named = {f"{modality}_tokenizer": folder for modality, folder in tokenizers.items()}
+        spec = {**{name: self._name(folder) for name, folder in named.items()}, "clips": self._clips_id}
+
+        def make(folder: Path) -> None:
+            tokenize_corpus.run(
+                build_arguments(TokenizeArguments, clips_dir=str(self.clips_folder), token_store=str(folder), **named)
+            )
+
+        store = str(self.once("tokens", spec, make))
+        return Tokens(store, named.get("audio_tokenizer"), named.get("visual_tokenizer"))
+
+    def _tokenizer(self, modality: str, fold: int) -> str:
+        """A checkpoint that the file names, or one trained on the training speakers of the fold."""
+        values = self.experiment.tokenizers[modality]
+        if isinstance(values, str):
+            return values
+        spec = {"arguments": values, "clips": self._clips_id, **self.split_arguments(fold)}
+
+        def make(folder: Path) -> None:
+            arguments = build_arguments(
+                STAGES[modality],
+                clips_dir=str(self.clips_folder),
+                output_dir=str(folder),
+                **{**QUIET, **values},
+                **self.split_arguments(fold),
+            )
+            TOKENIZER_PROGRAMS[modality].run(arguments)
+            delete_checkpoints(folder)
+
+        return str(self.once(f"{modality}-tokenizer", spec, make))
+
+    def labelled_tokens(self, fold: int, share: float, seed: int) -> Tokens:
+        """The codes of the fold with a share of its training clips; validation and test are whole."""
+        tokens = self.tokens(fold)
+        if share == 1:
+            return tokens
+        return self._subset(
+            tokens, [*self._draw("train", fold, share, seed), *self._clips_of(fold, "validation", "test")]
+        )
+
+    def unlabelled_tokens(self, fold: int, share: float) -> Tokens:
+        """The codes that pre-training may see: all clips, or a share of them, but those of the test speakers."""
+        clips = self._draw("development", fold, share, PRETRAINING_SEED) if share < 1 else None
+        return self._subset(self.tokens(fold), clips or self._clips_of(fold, "train", "validation"))
+
+    def _subset(self, tokens: Tokens, clip_ids: list[str]) -> Tokens:
+        spec = {"tokens": self._name(tokens.token_store), "clips": digest(sorted(clip_ids))}
+        store = self.once("some-tokens", spec, lambda folder: write_token_subset(tokens.token_store, folder, clip_ids))
+        return tokens._replace(token_store=str(store))
+
+    def _clips_of(self, fold: int, *parts: str) -> list[str]:
+        """Clips of the store by speakers of some parts of a fold."""
+        return [row["clip_id"] for row in self._rows_of(fold, *parts)]
+
+    def _draw(self, part: str, fold: int, share: float, seed: int) -> list[str]:
+        """A share of the clips of the training speakers, or of all but the test speakers ("development")."""
+        # Pre-training knows no labels, not even to be even in them.
+        parts = ("train",) if part == "train" else ("train", "validation")
+        rows = sorted(self._rows_of(fold, *parts), key=lambda row: row["clip_id"])
+        classes = [row["emotion"] if part == "train" else 0 for row in rows]
+        drawn = draw_clips([row["speaker"] for row in rows], classes, share, seed=seed)
+        return [rows[i]["clip_id"] for i in drawn]
+
+    def _rows_of(self, fold: int, *parts: str) -> list[dict[str, Any]]:
+        speakers = {speaker for part in parts for speaker in self.folds[fold][part]}
+        wanted = ["clip_id", "speaker", *(["emotion"] if "emotion" in self.clips.column_names else [])]
+        shards = shard_addresses(self.tokens(fold).token_store)
+        rows = [row for shard in shards for row in parquet.read_table(shard, columns=wanted).to_pylist()]
+        return [row for row in rows if row["speaker"] in speakers]
+
+    # ---- networks ----
+
+    def pretrained(self, system: System, fold: int) -> str | None:
+        """The masked autoencoder that a system starts from, trained without labels and without the test speakers."""
+        if system.pretraining is None:
+            return None
+        values = {name: value for name, value in system.pretraining.items() if name != "share"}
+        tokens = self.unlabelled_tokens(fold, system.pretraining["share"])
+        spec = {"arguments": values, "model": system.model, "tokens": self._name(tokens.token_store)}
+
+        def make(folder: Path) -> None:
+            arguments = build_arguments(
+                PretrainArguments,
+                output_dir=str(folder),
+                validation_share=0.0,
+                test_share=0.0,
+                seed=PRETRAINING_SEED,
+                **model_arguments(system, tokens),
+                **tokens._asdict(),
+                **{**QUIET, **values},
+            )
+            pretrain.run(arguments)
+            delete_checkpoints(folder)
+
+        return str(self.once("pretrained", spec, make))
+
+    def _name(self, made: str | Path) -> str:
+        """The name of a step's folder, or, of what no step has made, its path."""
+        path = Path(made)
+        return path.parent.name if path.name == "made" and path.parent.parent == self.folder else str(made)
+
+
+# Curves and the last lines of a run say enough where hundreds run.
+QUIET: dict[str, Any] = {"disable_tqdm": True, "picture_clips": 0, "report_to": "none", "save_total_limit": 1}
+
+
+def model_arguments(system: System, tokens: Tokens) -> dict[str, Any]:
+    """Arguments of the stages that build a network."""
+    overrides = dict(system.model["overrides"])
+    if overrides.get("code_embedding") == "tokenizer":
+        # Such a configuration is refused without those of the tokenizers, which the stages add only when it is there.
+        for modality, config in (("audio", AudioVQVAEConfig), ("visual", VisualVQVAEConfig)):
+            checkpoint = getattr(tokens, f"{modality}_tokenizer")
+            if checkpoint is not None:
+                overrides[f"{modality}_tokenizer_config"] = config.from_pretrained(checkpoint).to_dict()
+    return {"model_preset": system.model["preset"], "model_overrides": overrides}
+
+
+def delete_checkpoints(folder: Path) -> None:
+    """Leave the final model of a finished stage alone."""
+    for checkpoint in folder.glob("checkpoint-*"):
+        shutil.rmtree(checkpoint)
+
+
+def digest(spec: Any) -> str:
+    """Ten hexadecimal digits that stand for a JSON-like value."""
+    return hashlib.sha256(json.dumps(spec, sort_keys=True, default=str).encode()).hexdigest()[:10]

@@ -1,0 +1,103 @@
+import numpy as np
+import pytest
+import torch
+
+from vqmae_hf import AudioVQVAEConfig, AudioVQVAEModel
+from vqmae_hf.data.token_store import TokenizerRecord
+from vqmae_hf.experiments.features import (
+    NUM_MELS,
+    _decoded_statistics,
+    code_histograms,
+    log_mel_statistics,
+    log_spectrum_statistics,
+    statistics_over_time,
+)
+from vqmae_hf.experiments.reference_systems import (
+    STRENGTHS,
+    choose_regression,
+    majority_probabilities,
+    regression_probabilities,
+)
+
+
+def tone(frequency, level=0.3, seconds=1.0):
+    return (level * np.sin(2 * np.pi * frequency * np.arange(int(16000 * seconds)) / 16000)).astype(np.float32)
+
+
+def test_mel_means_tell_pitch_and_level_and_variances_tell_change():
+    low, high = log_mel_statistics(tone(300)), log_mel_statistics(tone(3000))
+    assert low.shape == (2 * NUM_MELS,)
+    assert low[:NUM_MELS].argmax() < high[:NUM_MELS].argmax()
+    peak = low[:NUM_MELS].argmax()
+    quieter = log_mel_statistics(tone(300, level=0.03))
+    assert low[peak] - quieter[peak] == pytest.approx(20, abs=0.1)
+    interrupted = log_mel_statistics(np.concatenate([tone(300), np.zeros(16000, np.float32)]))
+    assert interrupted[NUM_MELS + peak] > 100 * low[NUM_MELS + peak]
+
+
+def test_silence_and_very_short_clips_have_finite_features():
+    for waveform in (np.zeros(16000, np.float32), tone(300, seconds=0.01)):
+        assert np.isfinite(log_mel_statistics(waveform)).all()
+    assert np.isfinite(log_spectrum_statistics(tone(300, seconds=0.1))).all()
+
+
+def test_spectra_are_those_of_the_tokenizer_and_padding_does_not_count():
+    features = log_spectrum_statistics(tone(1000, seconds=0.5))
+    assert features.shape == (2 * 513,)
+    assert features[:513].argmax() == 64
+    # A steady tone has hardly any variance where it sounds; a padded window would have.
+    assert features[513 + 64] < 30
+
+
+def test_histograms_count_codes_by_position_or_not():
+    clips = [np.array([0, 1, 0, 2], np.uint8), np.array([3, 3], np.uint8), np.array([], np.uint8)]
+    np.testing.assert_allclose(code_histograms(clips, 4), [[0.5, 0.25, 0.25, 0], [0, 0, 0, 1], [0, 0, 0, 0]])
+    apart = code_histograms(clips, 4, positions=2)
+    np.testing.assert_allclose(apart[0], [1, 0, 0, 0, 0, 0.5, 0.5, 0])
+    np.testing.assert_allclose(apart[1], [0, 0, 0, 1, 0, 0, 0, 1])
+
+
+def test_decoded_features_are_those_of_the_decoded_spectra():
+    tokenizer = AudioVQVAEModel(AudioVQVAEConfig.from_preset("tiny")).eval()
+    codes = torch.randint(0, tokenizer.config.codebook_size, (1, 20, tokenizer.config.codes_per_spectrum))
+    info = type("Info", (), {"audio": TokenizerRecord("", tokenizer.config.codebook_size, (64,))})
+    with torch.no_grad():
+        expected = statistics_over_time(tokenizer.decode(codes)[0].numpy())
+    np.testing.assert_allclose(_decoded_statistics(codes.numpy().ravel().astype(np.uint8), info, tokenizer), expected)
+
+
+def separable(generator, count):
+    labels = np.arange(count) % 3
+    return labels[:, None] * np.array([10.0, -3.0]) + generator.normal(0, 0.5, (count, 2)), labels
+
+
+def test_regression_is_perfect_where_classes_are_apart_whatever_their_scale():
+    generator = np.random.default_rng(0)
+    (features, labels), (held_out, held_labels) = separable(generator, 60), separable(generator, 30)
+    scale = np.array([1e4, 1e-4])
+    choice = choose_regression(features * scale, labels, held_out * scale, held_labels)
+    probabilities = regression_probabilities(choice, held_out * scale, 4)
+    assert (probabilities.argmax(axis=1) == held_labels).all()
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1)
+    assert (probabilities[:, 3] == 0).all()  # a class without a training clip
+    assert choice.best_validation == 1.0
+
+
+def test_the_validation_clips_choose_the_strength():
+    generator = np.random.default_rng(1)
+    # One weak dimension of truth among a hundred of noise: little regularisation fits the noise.
+    labels = np.arange(60) % 2
+    features = generator.normal(size=(60, 100))
+    features[:, 0] += 1.5 * labels
+    validation = generator.normal(size=(400, 100))
+    validation_labels = np.arange(400) % 2
+    validation[:, 0] += 1.5 * validation_labels
+    choice = choose_regression(features, labels, validation, validation_labels)
+    assert choice.strength in STRENGTHS
+    assert choice.strength < max(STRENGTHS)
+    assert 0.55 < choice.best_validation < 1
+
+
+def test_the_majority_class_is_that_of_the_training_labels():
+    probabilities = majority_probabilities(np.array([1, 1, 2]), 4, 2)
+    np.testing.assert_allclose(probabilities, [[0, 2 / 3, 1 / 3, 0]] * 2)

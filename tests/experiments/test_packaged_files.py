@@ -1,0 +1,24 @@
+"""The files of the package on the small world: what each varies reaches the programs."""
+
+import pytest
+
+from tests.experiments.conftest import world_overrides
+from vqmae_hf.experiments.experiment_file import load_experiment
+from vqmae_hf.experiments.runner import run_experiment
+
+SMALLEST = {
+    "ravdess-speech": "pretrained/0/0",
+    "ablation-fusion": "cross/0/0",
+    "ablation-code-embedding": "frozen-scratch/0/0",
+    "ablation-input": "decoded/0/0",
+    "ablation-labels": "scratch-10/0/0",
+    "ablation-pooling": "query2emo/0/0",
+}
+
+
+@pytest.mark.parametrize("name", SMALLEST)
+def test_packaged_experiments_run_in_size_debug(name, world, tmp_path):
+    experiment = load_experiment(name, size="debug", overrides=world_overrides(world))
+    lines = []
+    run_experiment(experiment, tmp_path, only=[SMALLEST[name]], announce=lines.append)
+    assert len(lines) == 2

@@ -1,0 +1,239 @@
+import json
+import shutil
+
+import evaluate
+import numpy as np
+import pytest
+
+from tests.experiments.conftest import experiment_writer
+from vqmae_hf.data.token_store import read_token_store_info
+from vqmae_hf.evaluation.emotion_metrics import EmotionMetrics
+from vqmae_hf.evaluation.metrics import classification_metrics
+from vqmae_hf.experiments import cells as cells_module
+from vqmae_hf.experiments.__main__ import main, parse_overrides
+from vqmae_hf.experiments.aggregation import UnequalClipsError, aggregate, answers_of, labels_of
+from vqmae_hf.experiments.cells import ForeignSpeakersError, cell_folder, check_speakers, experiment_cells, read_cell
+from vqmae_hf.experiments.experiment_file import load_experiment
+from vqmae_hf.experiments.runner import publish, run_experiment
+from vqmae_hf.experiments.workspace import Workspace
+
+
+@pytest.fixture(scope="module")
+def ran(world, tmp_path_factory):
+    """The whole small experiment, run once: its workspace."""
+    root = tmp_path_factory.mktemp("ran")
+    path = experiment_writer(world, root)()
+    return run_experiment(load_experiment(path), root / "work", announce=lambda line: None)
+
+
+@pytest.fixture(scope="module")
+def results(ran):
+    return aggregate(ran)
+
+
+def test_every_system_answers_for_every_speaker_once(ran, world):
+    tested = [speaker for fold in ran.folds for speaker in fold["test"]]
+    assert sorted(tested) == sorted(set(world.clips["speaker"]))
+    for fold in ran.folds:
+        parts = [set(fold[part]) for part in ("train", "validation", "test")]
+        assert sum(map(len, parts)) == len(set.union(*parts)) == 6
+    for system in ran.experiment.systems:
+        for seed in (0, 1) if system in ("scratch", "pretrained") else (0,):
+            answers = []
+            for cell in experiment_cells(ran.experiment, [f"{system}/*/{seed}"]):
+                result = read_cell(ran, cell)
+                assert result["speakers"] == ran.folds[cell.fold]
+                answers += next(iter(result["test"].values()))["predictions"]
+            assert sorted(row["clip_id"] for row in answers) == sorted(world.clips["clip_id"])
+
+
+def test_pretraining_never_saw_the_test_speakers(ran):
+    specs = [json.loads(path.read_text()) for path in ran.folder.glob("pretrained-*/step.json")]
+    assert len(specs) == 3
+    stores = {spec["spec"]["tokens"] for spec in specs}
+    speakers = {read_token_store_info(ran.folder / store / "made").speakers for store in stores}
+    assert speakers == {tuple(sorted(fold["train"] + fold["validation"])) for fold in ran.folds}
+
+
+def test_a_second_run_does_nothing_and_a_lost_cell_is_run_again(ran, monkeypatch):
+    before = {path: path.stat().st_mtime_ns for path in ran.folder.rglob("*.json")}
+    monkeypatch.setattr(cells_module.finetune, "run", lambda arguments: pytest.fail("a network was trained again"))
+    lines = []
+    run_experiment(ran.experiment, ran.folder, announce=lines.append)
+    assert all("done before" in line for line in lines)
+    assert len(lines) == 3 * (1 + 1 + 1 + 2 + 2)
+    assert {path: path.stat().st_mtime_ns for path in ran.folder.rglob("*.json")} == before
+    (cell,) = experiment_cells(ran.experiment, ["majority/1/0"])
+    shutil.rmtree(cell_folder(ran, cell))
+    run_experiment(ran.experiment, ran.folder, only=["majority/*/*"], announce=lines.append)
+    assert read_cell(ran, cell)["fold"] == 1
+    assert "runs" not in lines[-1]
+
+
+def test_seeds_and_folds_and_starts_make_a_difference(ran):
+    cells = {str(cell): read_cell(ran, cell) for cell in experiment_cells(ran.experiment)}
+
+    def probabilities(name):
+        return [row["probabilities"] for row in cells[name]["test"]["audio+visual"]["predictions"]]
+
+    assert probabilities("scratch/0/0") != probabilities("scratch/0/1")
+    assert probabilities("scratch/0/0") != probabilities("pretrained/0/0")
+
+
+def test_weights_are_not_kept_but_what_tells_of_the_run_is(ran):
+    (cell,) = experiment_cells(ran.experiment, ["pretrained/0/0"])
+    names = {path.name for path in cell_folder(ran, cell).iterdir()}
+    assert names == {"cell.json", "arguments.json", "log_history.jsonl", "metrics.json"}
+    result = read_cell(ran, cell)
+    assert set(result["environment"]["versions"]) >= {"python", "torch", "transformers"}
+    assert result["system"]["finetuning"]["max_steps"] == 2
+    assert result["test"].keys() == {"audio+visual", "audio", "visual"}
+
+
+def test_the_majority_class_has_its_share_and_a_separable_corpus_is_learned(results, world):
+    emotions = np.bincount(world.clips["emotion"])
+    assert results["rows"]["majority"]["pooled"]["accuracy"]["mean"] == pytest.approx(emotions[0] / emotions.sum())
+    # The pitch of the fake clips is their emotion.
+    assert results["rows"]["log-mel"]["pooled"]["accuracy"]["mean"] == 1.0
+    assert results["rows"]["log-mel"]["pooled"]["accuracy"]["std"] is None
+
+
+def test_pooled_metrics_follow_from_the_answers_and_evaluate_agrees(results, tmp_path):
+    labels = labels_of(results)
+    metric = EmotionMetrics(cache_dir=str(tmp_path))
+    assert isinstance(metric, evaluate.Metric)
+    for name, row in results["rows"].items():
+        expected = [classification_metrics(labels, guess) for guess in answers_of(results, name)]
+        for metric_name in expected[0]:
+            values = [each[metric_name] for each in expected]
+            assert row["pooled"][metric_name]["values"] == pytest.approx(values, abs=1e-6)
+            assert row["pooled"][metric_name]["mean"] == pytest.approx(np.mean(values), abs=1e-6)
+        offline = metric.compute(predictions=answers_of(results, name)[0], references=labels, num_classes=3)
+        assert np.sum(offline.pop("confusion_matrix")) == len(labels)
+        assert offline == expected[0]
+        assert np.sum(row["confusion_matrix"]) == len(labels) * len(row["seeds"])
+
+
+def test_folds_are_those_of_the_cells(results, ran):
+    for cell in experiment_cells(ran.experiment, ["pretrained/*/*"]):
+        row = results["rows"]["pretrained"]["folds"][cell.fold]["accuracy"]
+        own = read_cell(ran, cell)["test"]["audio+visual"]["metrics"]["accuracy"]
+        assert row["values"][cell.seed] == pytest.approx(own, abs=1e-6)
+
+
+def test_missing_modalities_have_rows_and_pairs_have_tests(results):
+    assert {"pretrained@audio", "pretrained@visual"} <= set(results["rows"])
+    first, second = results["comparisons"]
+    assert first["num_runs"] == 6
+    assert second["first"] == "log-mel"
+    assert second["difference"] == pytest.approx(2 / 3, abs=1e-5)
+    assert second["p_speakers"] == pytest.approx(2 / 2**6)  # all 6 speakers agree, of 64 patterns of signs two do
+
+
+def test_incomplete_systems_are_named_and_left_out(world, tmp_path, write_file):
+    experiment = load_experiment(write_file())
+    workspace = run_experiment(experiment, tmp_path / "work", only=["majority/*/*", "log-mel/0/0"], announce=len)
+    results = aggregate(workspace)
+    assert list(results["rows"]) == ["majority"]
+    assert results["incomplete"]["log-mel"] == 2
+    assert results["comparisons"] == []
+    with pytest.raises(ValueError, match="no system has been run"):
+        aggregate(Workspace(experiment, tmp_path / "empty"))
+
+
+def test_systems_that_were_tested_on_other_clips_are_refused(ran, monkeypatch):
+    from vqmae_hf.experiments import aggregation
+
+    def read_less(workspace, cell):
+        result = read_cell(workspace, cell)
+        if str(cell) == "codes/1/0":
+            result["test"]["audio+visual"]["predictions"].pop()
+        return result
+
+    monkeypatch.setattr(aggregation, "read_cell", read_less)
+    with pytest.raises(UnequalClipsError, match="codes was tested on other clips of fold 1"):
+        aggregate(ran)
+
+
+def test_speakers_of_another_fold_are_noticed(ran):
+    (cell,) = experiment_cells(ran.experiment, ["majority/1/0"])
+    with pytest.raises(ForeignSpeakersError, match="but the fold has"):
+        check_speakers(read_cell(ran, cell), ran.folds[0], str(cell))
+
+
+def test_other_arguments_are_another_cell_and_titles_are_not(ran, write_file):
+    def folder(**values):
+        workspace = Workspace(load_experiment(write_file(**values)), ran.folder)
+        (cell,) = experiment_cells(workspace.experiment, ["scratch/0/0"])
+        return cell_folder(workspace, cell)
+
+    renamed = {"scratch": {"kind": "network", "title": "another name"}}
+    assert folder() == folder(systems=renamed, comparisons=[])
+    assert folder() != folder(finetuning={"recipe": "debug", "max_steps": 3})
+
+
+def test_patterns_choose_cells_and_strangers_are_refused(ran):
+    assert [str(cell) for cell in experiment_cells(ran.experiment, ["scratch/*/1"])] == [
+        f"scratch/{fold}/1" for fold in range(3)
+    ]
+    with pytest.raises(ValueError, match="matches no cell"):
+        experiment_cells(ran.experiment, ["scratch/7/0"])
+
+
+def test_the_best_checkpoint_is_kept_with_the_strategy_of_the_packaged_files(world, tmp_path, write_file):
+    finetuning = {"recipe": "debug", "save_strategy": "best"}
+    experiment = load_experiment(
+        write_file(finetuning=finetuning, systems={"scratch": {"kind": "network"}}, comparisons=[])
+    )
+    workspace = run_experiment(experiment, tmp_path / "work", only=["scratch/0/0"], announce=len)
+    (cell,) = experiment_cells(experiment, ["scratch/0/0"])
+    assert read_cell(workspace, cell)["best_validation"] is not None
+
+
+def test_a_share_of_the_labels_trains_the_same_folds(world, tmp_path, write_file):
+    systems = {
+        "few": {"kind": "network", "label_share": 0.5},
+        "few-mel": {"kind": "logistic_regression", "features": "log_mel", "label_share": 0.5},
+    }
+    experiment = load_experiment(write_file(systems=systems, comparisons=[]))
+    workspace = run_experiment(experiment, tmp_path / "work", only=["few/0/0", "few-mel/0/0"], announce=len)
+    store = read_token_store_info(workspace.labelled_tokens(0, 0.5, 0).token_store)
+    rest = sum(len(workspace._clips_of(0, part)) for part in ("validation", "test"))
+    assert store.num_clips == rest + len(workspace._clips_of(0, "train")) / 2
+    for cell in experiment_cells(experiment, ["*/0/0"]):
+        assert read_cell(workspace, cell)["speakers"] == workspace.folds[0]
+
+
+def test_tokenizers_of_a_fold_are_trained_on_its_training_speakers(world, tmp_path, write_file):
+    values = {"tokenizers": {"audio": {"recipe": "debug", "max_steps": 2}}, "modalities": ["audio"], "comparisons": []}
+    experiment = load_experiment(write_file(**values))
+    workspace = run_experiment(experiment, tmp_path / "work", only=["codes/0/0"], announce=len)
+    (made,) = workspace.folder.glob("audio-tokenizer-*/made")
+    arguments = json.loads((made / "arguments.json").read_text())
+    assert (arguments["num_folds"], arguments["fold"]) == (3, 0)
+    assert not list(made.glob("checkpoint-*"))
+
+
+def test_the_program_runs_lists_and_publishes(world, write_file, tmp_path, capsys):
+    path, folder = write_file(), tmp_path / "published"
+    common = [str(path), "--work_dir", str(tmp_path / "work"), "--set", "seeds=[5]"]
+    main(["run", *common, "--only", "majority/*/*", "--results", str(folder)])
+    main(["list", *common, "--only", "majority/*/*"])
+    listed = capsys.readouterr().out.splitlines()[-3:]
+    assert [line.split()[:2] for line in listed] == [[f"majority/{fold}/5", "done"] for fold in range(3)]
+    page = (folder / "small.md").read_text()
+    main(["tables", str(folder)])
+    assert (folder / "small.md").read_text() == page
+    assert (folder / "small.png").stat().st_size > 1000
+    main(["run", *common, "--only", "codes/0/5", "--work_dir", str(tmp_path / "other")])
+    assert "no system has been run on all folds" in capsys.readouterr().out
+
+
+def test_overrides_are_nested_yaml():
+    assert parse_overrides(["a.b=[1, 2]", "a.c=x", "d=true"]) == {"a": {"b": [1, 2], "c": "x"}, "d": True}
+    with pytest.raises(ValueError, match="has no '='"):
+        parse_overrides(["a.b"])
+
+
+def test_publishing_gives_what_aggregation_gives(ran, results, tmp_path):
+    assert json.loads(publish(ran, tmp_path).read_text()) == json.loads(json.dumps(results))
