@@ -1,4 +1,3 @@
-import numpy as np
 import pytest
 import torch
 from tests.fake_clips import fake_corpus, fake_load_clip
@@ -7,9 +6,8 @@ from vqmae_hf import AudioVQVAEConfig, AudioVQVAEModel
 from vqmae_hf.data import prepared_clips
 from vqmae_hf.data.prepared_clips import prepare_clips
 from vqmae_hf.data.shards import StaleStoreError
-from vqmae_hf.data.splits import fold_speakers
 from vqmae_hf.data.token_store import load_token_store, read_token_store_info
-from vqmae_hf.data.token_subsets import draw_clips, write_token_subset
+from vqmae_hf.data.token_subsets import write_token_subset
 from vqmae_hf.data.tokenization import write_token_store
 from vqmae_hf.training.assembly import processor_for_tokenizers
 
@@ -60,31 +58,3 @@ def test_clips_that_are_not_there_are_named_before_anything_is_written(store, tm
     with pytest.raises(ValueError, match="nobody"):
         write_token_subset(store, tmp_path / "none", ["nobody"])
     assert not (tmp_path / "none").exists()
-
-
-def test_a_draw_keeps_every_speaker_and_is_even():
-    speakers = np.repeat([f"s{i:02d}" for i in range(10)], 24)
-    classes = np.tile(np.arange(8), 30)
-    for share in (1 / 24, 0.1, 0.25, 1):
-        rows = draw_clips(speakers, classes, share, seed=3)
-        assert len(rows) == round(share * len(speakers))
-        assert rows == sorted(set(rows))
-        assert set(speakers[rows]) == set(speakers)
-        per_class = np.bincount(classes[rows], minlength=8)
-        per_speaker = np.unique(speakers[rows], return_counts=True)[1]
-        assert np.ptp(per_class) <= 1
-        assert np.ptp(per_speaker) <= 1
-        assert fold_speakers(speakers[rows]) == fold_speakers(speakers)
-
-
-def test_a_draw_depends_on_its_seed_alone():
-    speakers, classes = np.repeat(["a", "b"], 20), np.tile(np.arange(4), 10)
-    first, again, other = (draw_clips(speakers, classes, 0.3, seed=seed) for seed in (0, 0, 1))
-    assert first == again != other
-
-
-def test_a_share_too_small_for_the_speakers_is_refused():
-    with pytest.raises(ValueError, match=r"take 0\.050 or more"):
-        draw_clips(np.repeat(["a", "b"], 20), np.zeros(40, int), 0.025)
-    with pytest.raises(ValueError, match="above 0"):
-        draw_clips(["a"], [0], 0)

@@ -24,7 +24,7 @@ ABLATIONS = {
         "pretraining",
         "labels",
     ),
-    *("modality-dropout", "class-weights", "time-masking"),
+    *("modality-dropout", "class-weights", "time-masking", "layer-decay", "frozen-layers", "lora", "mixup"),
 }
 
 

@@ -11,6 +11,7 @@ SMALLEST = {
     "ablation-fusion": "cross/0/0",
     "ablation-code-embedding": "frozen-scratch/0/0",
     "ablation-input": "decoded/0/0",
+    "ablation-frozen-layers": "frozen-4/0/0",
     "ablation-labels": "scratch-10/0/0",
     "ablation-pooling": "query2emo/0/0",
 }

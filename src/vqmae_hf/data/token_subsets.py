@@ -1,11 +1,10 @@
-"""Token stores of some clips of another: without the speakers of a test, or with a share of the labels."""
+"""Token stores of some clips of another, such as those that pre-training may see: none of the test speakers."""
 
 import json
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import parquet
@@ -42,46 +41,6 @@ def write_token_subset(store: str | Path, folder: str | Path, clip_ids: Collecti
             _copy_rows(source.path(store, shard), plan.path(folder, shard), pa.array(kept, type=pa.string()))
         close_folder(folder, plan, _totals(plan.paths(folder)))
     return read_token_store_info(folder)
-
-
-def draw_clips(speakers: Sequence[str], classes: Sequence[int], share: float, *, seed: int = 0) -> list[int]:
-    """A share of the clips in which every speaker occurs and speakers and classes occur as evenly as they can.
-
-    Each pick is of the class that has been picked least, and then of the speaker who has, at random among equals; speakers
-    who have none yet come first, so that a split by speakers is the same with and without the other clips.
-
-    Args:
-        speakers, classes: (N,) of the clips.
-        share: of the clips to draw, above 0; 1 is all.
-        seed: of the draw.
-
-    Returns:
-        Row numbers, ascending.
-
-    Raises:
-        ValueError: a share out of range, or too small for one clip of each speaker.
-    """
-    if not 0 < share <= 1:
-        raise ValueError(f"share={share} must be above 0 and at most 1.")
-    names, speaker = np.unique(np.asarray(speakers), return_inverse=True)
-    labels = np.unique(np.asarray(classes), return_inverse=True)[1]
-    count = round(share * len(speaker))
-    if count < len(names):
-        raise ValueError(
-            f"share={share} of {len(speaker)} clips are {count}, fewer than the {len(names)} speakers, each of whom must "
-            f"keep one; take {len(names) / len(speaker):.3f} or more, or a corpus with more clips per speaker."
-        )
-    noise = np.random.default_rng(seed).random(len(speaker))
-    picked = np.zeros(len(speaker), dtype=bool)
-    of_speaker, of_class = np.zeros(len(names), dtype=int), np.zeros(labels.max() + 1, dtype=int)
-    for _ in range(count):
-        # The last key counts first.
-        order = np.lexsort((noise, of_speaker[speaker], of_class[labels], of_speaker[speaker] > 0, picked))
-        row = order[0]
-        picked[row] = True
-        of_speaker[speaker[row]] += 1
-        of_class[labels[row]] += 1
-    return np.flatnonzero(picked).tolist()
 
 
 def _check_clips(paths: Sequence[Path], kept: Sequence[str], store: Path) -> None:

@@ -14,7 +14,6 @@ from datasets import Dataset
 
 from vqmae_hf.data.shards import write_json
 from vqmae_hf.data.token_store import load_token_store, read_token_store_info
-from vqmae_hf.data.token_subsets import draw_clips
 from vqmae_hf.evaluation.metrics import class_confusions, classification_metrics
 from vqmae_hf.experiments.environment import describe_environment
 from vqmae_hf.experiments.experiment_file import Experiment, System
@@ -133,15 +132,14 @@ def run_cell(workspace: Workspace, cell: Cell) -> dict[str, Any]:
 
 
 def check_speakers(outcome: dict[str, Any], fold: dict[str, list[str]], cell: str) -> None:
-    """Whatever a system says it did, it did with the speakers of the fold."""
-    tested = {
-        view: sorted({row["speaker"] for row in report["predictions"]}) for view, report in outcome["test"].items()
-    }
-    wrong = {view: speakers for view, speakers in tested.items() if speakers != sorted(fold["test"])}
-    if wrong or any(sorted(outcome["speakers"][part]) != sorted(fold[part]) for part in fold):
+    """Whatever a system says it did, it did with the speakers of the fold; a share of the labels may be of fewer."""
+    given = {part: set(outcome["speakers"][part]) for part in fold}
+    answered = [{row["speaker"] for row in report["predictions"]} for report in outcome["test"].values()]
+    right = given["train"] <= set(fold["train"]) and given["validation"] == set(fold["validation"])
+    if not right or any(speakers != set(fold["test"]) for speakers in (given["test"], *answered)):
         raise ForeignSpeakersError(
-            f"{cell} was given the speakers {outcome['speakers']} and answered for {tested}, but the fold has {fold}; "
-            "delete the token stores of this workspace if the corpus has changed."
+            f"{cell} was given the speakers {outcome['speakers']} and answered for {answered}, but the fold has {fold}; "
+            "start with an empty work_dir if the corpus has changed."
         )
 
 
@@ -151,9 +149,8 @@ def _uses_codes(system: System) -> bool:
 
 def _run_majority(workspace: Workspace, cell: Cell) -> dict[str, Any]:
     clips, fold = workspace.clips, workspace.folds[cell.fold]
-    rows = {part: _rows(clips, speakers) for part, speakers in fold.items()}
+    train, test = _rows(clips, fold["train"]), _rows(clips, fold["test"])
     labels, names = np.asarray(clips["emotion"][:]), clips.features["emotion"].names
-    train, test = rows["train"], rows["test"]
     probabilities = majority_probabilities(labels[train], len(names), len(test))
     return {
         "classes": names,
@@ -166,11 +163,11 @@ def _run_majority(workspace: Workspace, cell: Cell) -> dict[str, Any]:
 def _run_regression(workspace: Workspace, cell: Cell) -> dict[str, Any]:
     clips, features = _features(workspace, cell)
     fold = workspace.folds[cell.fold]
-    rows = {part: _rows(clips, speakers) for part, speakers in fold.items()}
+    numbered = clips.select_columns(["emotion"]).add_column("row", list(range(len(clips))))
+    # The share of the training clips that networks are given under the same seed.
+    kept = finetune.keep_labels(numbered.select(_rows(clips, fold["train"])), cell.system.label_share, cell.seed)
+    train, validation, test = kept["row"][:], *(_rows(clips, fold[part]) for part in ("validation", "test"))
     labels, names = np.asarray(clips["emotion"][:]), clips.features["emotion"].names
-    if cell.system.label_share < 1:
-        rows["train"] = _labelled(clips, rows["train"], cell.system.label_share, cell.seed)
-    train, validation, test = rows["train"], rows["validation"], rows["test"]
     choice = choose_regression(features[train], labels[train], features[validation], labels[validation])
     probabilities = regression_probabilities(choice, features[test], len(names))
     view = "+".join(workspace.experiment.modalities) if _uses_codes(cell.system) else "audio"
@@ -196,22 +193,16 @@ def _features(workspace: Workspace, cell: Cell) -> tuple[Dataset, np.ndarray]:
     return store, code_features(name, store, info, workspace.experiment.modalities, tokenizer)
 
 
-def _labelled(clips: Dataset, rows: list[int], share: float, seed: int) -> list[int]:
-    """The share of the training clips that networks are given under the same seed."""
-    rows = sorted(rows, key=lambda row: clips["clip_id"][row])
-    speakers, labels = ([clips[name][row] for row in rows] for name in ("speaker", "emotion"))
-    return [rows[i] for i in draw_clips(speakers, labels, share, seed=seed)]
-
-
 def _run_network(workspace: Workspace, cell: Cell) -> dict[str, Any]:
     system, run = cell.system, cell_folder(workspace, cell) / "run"
-    tokens = workspace.labelled_tokens(cell.fold, system.label_share, cell.seed)
+    tokens = workspace.tokens(cell.fold)
     pretrained = workspace.pretrained(system, cell.fold)
     arguments = build_arguments(
         FinetuneArguments,
         output_dir=str(run),
         pretrained=pretrained,
         seed=cell.seed,
+        label_share=system.label_share,
         **workspace.split_arguments(cell.fold),
         # A pre-trained network has its sizes from its checkpoint.
         **(model_arguments(system, tokens) if pretrained is None else {}),

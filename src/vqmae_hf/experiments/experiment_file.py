@@ -66,7 +66,7 @@ RUNNERS_OWN = {
         "clips_dir",
     ),
     *("corpus", "corpus_root", "corpus_options", "clip_options", "face_size", "seed", "split_seed", "folds", "fold"),
-    *("num_folds", "validation_share", "test_share", "stream"),
+    *("num_folds", "validation_share", "test_share", "stream", "label_share"),
 }
 MODEL_FIELDS = ("model_preset", "model_overrides")
 SIZES = ("full", "debug")
@@ -76,8 +76,6 @@ DEBUG: dict[str, Any] = {
     "folds": 3,
     "seeds": [0],
 }
-# Of labels and of unlabelled clips, at least: a few speakers with a few clips each must all keep one.
-DEBUG_SHARE = 0.5
 DEBUG_LAYERS = {"num_hidden_layers": 1, "decoder_num_hidden_layers": 1}
 
 
@@ -251,8 +249,7 @@ def _inherit(name: str, pool: Mapping[str, Any], seen: list[str]) -> dict[str, A
 
 
 def _build_system(name: str, raw: Mapping[str, Any], values: Mapping[str, Any], size: str) -> System:
-    plain = {key: raw[key] for key in ("kind", "features") if key in raw}
-    plain["label_share"] = _share(raw.get("label_share", 1.0), size)
+    plain = {key: raw[key] for key in ("kind", "features", "label_share") if key in raw}
     title = raw.get("title", name.replace("-", " "))
     if raw["kind"] != "network":
         return System(name=name, title=title, **plain)
@@ -262,11 +259,13 @@ def _build_system(name: str, raw: Mapping[str, Any], values: Mapping[str, Any], 
         model = {"preset": "tiny", "overrides": overrides}
     finetuning = merge(values.get("finetuning") or {}, raw.get("finetuning") or {})
     finetuning = {"modalities": list(values["modalities"]), **stage_values("finetuning", finetuning, size)}
+    if size == "debug" and finetuning.get("frozen_layers"):
+        finetuning["frozen_layers"] = DEBUG_LAYERS["num_hidden_layers"]
     pretraining = None
     if raw.get("pretraining", False) is not False:
         own = raw["pretraining"] if isinstance(raw["pretraining"], Mapping) else {}
         section = merge(values.get("pretraining") or {}, own)
-        pretraining = {"share": _share(section.get("share", 1.0), size), **stage_values("pretraining", section, size)}
+        pretraining = {"share": section.get("share", 1.0), **stage_values("pretraining", section, size)}
     return System(
         name=name,
         title=title,
@@ -275,10 +274,6 @@ def _build_system(name: str, raw: Mapping[str, Any], values: Mapping[str, Any], 
         finetuning=_without_model(finetuning),
         **plain,
     )
-
-
-def _share(share: float, size: str) -> float:
-    return max(share, DEBUG_SHARE) if size == "debug" else share
 
 
 def _without_model(values: dict[str, Any] | None) -> dict[str, Any] | None:

@@ -23,7 +23,7 @@ from vqmae_hf.data.shards import write_json
 from vqmae_hf.data.splits import SPLIT_NAMES, check_split, corpus_folds, speaker_folds
 from vqmae_hf.data.synthetic import write_synthetic_corpus
 from vqmae_hf.data.token_store import shard_addresses
-from vqmae_hf.data.token_subsets import draw_clips, write_token_subset
+from vqmae_hf.data.token_subsets import write_token_subset
 from vqmae_hf.experiments.experiment_file import STAGES, Experiment, System
 from vqmae_hf.experiments.features import sound_features
 from vqmae_hf.modeling.configuration_audio_vqvae import AudioVQVAEConfig
@@ -183,44 +183,24 @@ class Workspace:
 
         return str(self.once(f"{modality}-tokenizer", spec, make))
 
-    def labelled_tokens(self, fold: int, share: float, seed: int) -> Tokens:
-        """The codes of the fold with a share of its training clips; validation and test are whole."""
-        tokens = self.tokens(fold)
-        if share == 1:
-            return tokens
-        return self._subset(
-            tokens, [*self._draw("train", fold, share, seed), *self._clips_of(fold, "validation", "test")]
-        )
-
     def unlabelled_tokens(self, fold: int, share: float) -> Tokens:
         """The codes that pre-training may see: all clips, or a share of them, but those of the test speakers."""
-        clips = self._draw("development", fold, share, PRETRAINING_SEED) if share < 1 else None
-        return self._subset(self.tokens(fold), clips or self._clips_of(fold, "train", "validation"))
-
-    def _subset(self, tokens: Tokens, clip_ids: list[str]) -> Tokens:
+        tokens = self.tokens(fold)
+        clip_ids = self._clips_without_test(fold, tokens)
+        if share < 1:
+            draw = np.random.default_rng(PRETRAINING_SEED)
+            clip_ids = draw.choice(clip_ids, max(1, round(share * len(clip_ids))), replace=False).tolist()
         spec = {"tokens": self._name(tokens.token_store), "clips": digest(sorted(clip_ids))}
         store = self.once("some-tokens", spec, lambda folder: write_token_subset(tokens.token_store, folder, clip_ids))
         return tokens._replace(token_store=str(store))
 
-    def _clips_of(self, fold: int, *parts: str) -> list[str]:
-        """Clips of the store by speakers of some parts of a fold."""
-        return [row["clip_id"] for row in self._rows_of(fold, *parts)]
-
-    def _draw(self, part: str, fold: int, share: float, seed: int) -> list[str]:
-        """A share of the clips of the training speakers, or of all but the test speakers ("development")."""
-        # Pre-training knows no labels, not even to be even in them.
-        parts = ("train",) if part == "train" else ("train", "validation")
-        rows = sorted(self._rows_of(fold, *parts), key=lambda row: row["clip_id"])
-        classes = [row["emotion"] if part == "train" else 0 for row in rows]
-        drawn = draw_clips([row["speaker"] for row in rows], classes, share, seed=seed)
-        return [rows[i]["clip_id"] for i in drawn]
-
-    def _rows_of(self, fold: int, *parts: str) -> list[dict[str, Any]]:
-        speakers = {speaker for part in parts for speaker in self.folds[fold][part]}
-        wanted = ["clip_id", "speaker", *(["emotion"] if "emotion" in self.clips.column_names else [])]
-        shards = shard_addresses(self.tokens(fold).token_store)
-        rows = [row for shard in shards for row in parquet.read_table(shard, columns=wanted).to_pylist()]
-        return [row for row in rows if row["speaker"] in speakers]
+    def _clips_without_test(self, fold: int, tokens: Tokens) -> list[str]:
+        """Clips of a store by the training and validation speakers of a fold, in alphabetical order."""
+        known = {*self.folds[fold]["train"], *self.folds[fold]["validation"]}
+        tables = (
+            parquet.read_table(path, columns=["clip_id", "speaker"]) for path in shard_addresses(tokens.token_store)
+        )
+        return sorted(row["clip_id"] for table in tables for row in table.to_pylist() if row["speaker"] in known)
 
     # ---- networks ----
 
