@@ -17,13 +17,18 @@ if dist.is_available():
 IGNORED = -100  # a target that takes no part in a loss, as everywhere in torch
 
 
-def itakura_saito_divergence(target: torch.Tensor, prediction: torch.Tensor, epsilon: float = 1e-10) -> torch.Tensor:
+def itakura_saito(target: torch.Tensor, prediction: torch.Tensor, epsilon: float = 1e-10) -> torch.Tensor:
     """
-    Itakura-Saito divergence of power spectra, mean over all elements ([AV] and [MD], audio VQ-VAE loss):
-    `x / y - log(x / y) - 1` with `epsilon` added to both. `target`, `prediction`: same shape, non-negative -> ().
+    Itakura-Saito divergence of power spectra, number by number ([AV] and [MD]): `x / y - log(x / y) - 1` with `epsilon`
+    added to both. `target`, `prediction`: same shape, non-negative -> that shape, float32.
     """
     ratio = (target.float() + epsilon) / (prediction.float() + epsilon)
-    return (ratio - torch.log(ratio) - 1).mean()
+    return ratio - torch.log(ratio) - 1
+
+
+def itakura_saito_divergence(target: torch.Tensor, prediction: torch.Tensor, epsilon: float = 1e-10) -> torch.Tensor:
+    """Mean of [`itakura_saito`] over all elements ([AV] and [MD], audio VQ-VAE loss) -> ()."""
+    return itakura_saito(target, prediction, epsilon).mean()
 
 
 class _LinearCrossEntropy(torch.autograd.Function):

@@ -17,17 +17,13 @@ from transformers.utils import TransformersKwargs
 from transformers.utils.generic import can_return_tuple, merge_with_config_defaults
 from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
-from .aligned_loading import AlignedPreTrainedModel
 from .attention_blocks import FusionTransformer, GlobalPooling, VQMAECrossAttention, VQMAELayer
-from .configuration_audio_vqvae import AudioVQVAEConfig
-from .configuration_visual_vqvae import VisualVQVAEConfig
 from .configuration_vqmae import VQMAEConfig
-from .losses import asymmetric_single_label_loss, info_nce
+from .losses import info_nce
 from .masking import TubeMasking, draw_coupled_ratios, explicit_masking, random_masking
-from .modeling_audio_vqvae import AudioVQVAEModel
 from .modeling_outputs_vqmae import VQMAEClassifierOutput, VQMAEForPreTrainingOutput, VQMAEModelOutput
-from .modeling_visual_vqvae import VisualVQVAEModel
 from .query2emo import Query2Emo
+from .tokenized_model import TokenizedPreTrainedModel
 from .tokenizer_blocks import init_tokenizer_weights
 from .tube_inputs import TubeInputs, clips_with_both, join_streams, mean_over_real, prepare_tubes
 from .vqmae_decoder import VQMAEDecoder
@@ -36,7 +32,7 @@ from .vqmae_embeddings import TubeEmbeddings, TubePositions, standardize_codeboo
 MODALITIES = ("visual", "audio")  # their order in a sequence
 
 
-class VQMAEPreTrainedModel(AlignedPreTrainedModel):
+class VQMAEPreTrainedModel(TokenizedPreTrainedModel):
     """
     Base of the VQ-MAE family: how weights start, and how the tokenizers stay frozen.
 
@@ -49,8 +45,6 @@ class VQMAEPreTrainedModel(AlignedPreTrainedModel):
     main_input_name = "audio_codes"
     input_modalities = ["audio", "video"]  # noqa: RUF012 - a class attribute of every model, never changed
     supports_gradient_checkpointing = True
-    # Losses are means over the batch: Trainer divides by the accumulation steps, as it should.
-    accepts_loss_kwargs = False
     _no_split_modules = ["VQMAELayer", "GlobalPooling"]  # noqa: RUF012
     _supports_sdpa = True
     _supports_flash_attn = True
@@ -62,10 +56,6 @@ class VQMAEPreTrainedModel(AlignedPreTrainedModel):
         "attentions": OutputRecorder(VQMAELayer, index=1),
         "global_attentions": OutputRecorder(VQMAECrossAttention, index=1, layer_name="global_pooling"),
     }
-
-    def __init__(self, config: VQMAEConfig):
-        config.validate_architecture()  # what is overridden in from_pretrained comes past the configuration's own check
-        super().__init__(config)
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
@@ -98,43 +88,6 @@ class VQMAEPreTrainedModel(AlignedPreTrainedModel):
         """The encoder: the model itself, or the one inside a model with a head."""
         return cast(VQMAEModel, super().base_model)
 
-    def train(self, mode: bool = True) -> "VQMAEPreTrainedModel":
-        """Training mode for everything but frozen tokenizers, which stay in evaluation mode and out of the gradient:
-        `from_pretrained`, which ends in `eval`, makes every parameter it loads trainable."""
-        super().train(mode)
-        if self.config.freeze_tokenizers:
-            for tokenizer in (self.base_model.audio_tokenizer, self.base_model.visual_tokenizer):
-                if tokenizer is not None:
-                    tokenizer.eval().requires_grad_(False)
-        return self
-
-    def set_tokenizers(
-        self,
-        audio_tokenizer: AudioVQVAEModel | None = None,
-        visual_tokenizer: VisualVQVAEModel | None = None,
-    ) -> None:
-        """
-        Put trained tokenizers into the model and its configuration, so that one checkpoint goes from values to answer.
-
-        Raises:
-            ValueError: where their codebooks or codes per spectrum or frame are not those of the configuration.
-        """
-        base = self.base_model
-        for name, tokenizer in (("audio", audio_tokenizer), ("visual", visual_tokenizer)):
-            if tokenizer is None:
-                continue
-            field = f"{name}_tokenizer_config"
-            previous = getattr(self.config, field)
-            setattr(self.config, field, tokenizer.config)
-            try:
-                self.config.validate_architecture()
-            except ValueError:
-                setattr(self.config, field, previous)
-                raise
-            setattr(base, f"{name}_tokenizer", tokenizer)
-            tokenizer.requires_grad_(not self.config.freeze_tokenizers)
-        self.train(self.training)
-
     def get_input_embeddings(self) -> nn.Module:
         """The code embedding of the first modality in the configuration, where the model has one of its own."""
         if self.config.code_embedding == "tokenizer":
@@ -154,11 +107,7 @@ class VQMAEModel(VQMAEPreTrainedModel):
     def __init__(self, config: VQMAEConfig):
         super().__init__(config)
         self.modalities = [modality for modality in MODALITIES if modality in config.modalities]
-        # The configuration has made sub-configurations of dictionaries.
-        audio = cast(AudioVQVAEConfig | None, config.audio_tokenizer_config)
-        visual = cast(VisualVQVAEConfig | None, config.visual_tokenizer_config)
-        self.audio_tokenizer = AudioVQVAEModel(audio) if audio is not None else None
-        self.visual_tokenizer = VisualVQVAEModel(visual) if visual is not None else None
+        self.build_tokenizers()
         self.embeddings = TubeEmbeddings(config, self.modalities)
         self.encoder = FusionTransformer(
             config, config.encoder_fusion, config.num_hidden_layers, config.num_attention_heads, final_norm=True
@@ -168,10 +117,6 @@ class VQMAEModel(VQMAEPreTrainedModel):
             if config.global_representation == "attention_pooling"
             else {}
         )
-        if config.freeze_tokenizers:
-            for tokenizer in (self.audio_tokenizer, self.visual_tokenizer):
-                if tokenizer is not None:
-                    tokenizer.requires_grad_(False)
         self.post_init()
 
     @merge_with_config_defaults
@@ -535,14 +480,6 @@ class VQMAEForAudioVisualClassification(VQMAEPreTrainedModel):
                 vector = vector.masked_fill(~real.any(dim=1, keepdim=True), 0.0)
             pooled.append(vector)
         return torch.cat(pooled, dim=1)
-
-    def classification_loss(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """The configured loss, mean over the batch."""
-        if self.config.problem_type in ("regression", "multi_label_classification"):
-            return self.loss_function(labels, logits, self.config)
-        if self.config.classifier_loss == "asymmetric":
-            return asymmetric_single_label_loss(logits, labels)
-        return nn.functional.cross_entropy(logits.float(), labels)
 
 
 def _codes(tubes: Mapping[str, TubeInputs], modality: str) -> torch.Tensor | None:

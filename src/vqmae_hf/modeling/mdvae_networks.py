@@ -1,0 +1,162 @@
+"""
+The networks that MDVAE is made of: perceptrons, Gaussians and recurrences.
+
+Letters: B clips, T frames, D numbers of an input, H state of a recurrence, Z numbers of a latent.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+from transformers import initialization as init
+
+Activation = Literal["tanh", "relu"]
+
+
+class Gaussian(NamedTuple):
+    """A diagonal Gaussian: mean and log-variance of the same shape."""
+
+    mean: torch.Tensor
+    logvar: torch.Tensor
+
+    def sample(self, noise: torch.Tensor | None) -> torch.Tensor:
+        """Mean plus `noise`, standard normal of the same shape, times the deviation; the mean itself without noise."""
+        return self.mean if noise is None else self.mean + torch.exp(0.5 * self.logvar) * noise
+
+
+class Perceptron(nn.Module):
+    """Linear layers, each followed by the activation: (..., D) -> (..., sizes[-1])."""
+
+    def __init__(self, input_size: int, sizes: Sequence[int], activation: Activation):
+        super().__init__()
+        pairs = zip([input_size, *sizes[:-1]], sizes, strict=True)
+        self.layers = nn.ModuleList([nn.Linear(before, after) for before, after in pairs])
+        self.activation = activation
+
+    def activate(self, hidden: torch.Tensor) -> torch.Tensor:
+        return torch.tanh(hidden) if self.activation == "tanh" else torch.relu(hidden)
+
+    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        for layer in self.layers:
+            hidden = self.activate(layer(hidden))
+        return hidden
+
+    @property
+    def first_layer(self) -> nn.Linear:
+        layer = self.layers[0]
+        assert isinstance(layer, nn.Linear)
+        return layer
+
+    def after_first_layer(self, hidden: torch.Tensor) -> torch.Tensor:
+        """The rest of the network, from the output of its first layer before the activation."""
+        hidden = self.activate(hidden)
+        for layer in self.layers[1:]:
+            hidden = self.activate(layer(hidden))
+        return hidden
+
+
+class GaussianNetwork(nn.Module):
+    """A perceptron with tanh, then mean and log-variance: (..., D) -> [`Gaussian`] of (..., Z)."""
+
+    def __init__(self, input_size: int, hidden_sizes: Sequence[int], latent_size: int):
+        super().__init__()
+        self.hidden = Perceptron(input_size, hidden_sizes, "tanh")
+        self.mean = nn.Linear(hidden_sizes[-1], latent_size)
+        self.logvar = nn.Linear(hidden_sizes[-1], latent_size)
+
+    def forward(self, inputs: torch.Tensor) -> Gaussian:
+        return self.gaussian(self.hidden(inputs))
+
+    def gaussian(self, hidden: torch.Tensor) -> Gaussian:
+        """Mean and log-variance of the output of the hidden layers."""
+        return Gaussian(self.mean(hidden), self.logvar(hidden))
+
+
+class GatedRecurrence(nn.Module):
+    """
+    A gated recurrent unit, the arithmetic and parameters of `nn.GRU`, over whole sequences or step by step.
+
+    `nn.GRU` and `nn.GRUCell` would be two modules with two sets of weights, and the first does not compile as one graph.
+    """
+
+    def __init__(self, input_size: int, state_size: int):
+        super().__init__()
+        self.state_size = state_size
+        self.weight_ih = nn.Parameter(torch.empty(3 * state_size, input_size))
+        self.weight_hh = nn.Parameter(torch.empty(3 * state_size, state_size))
+        self.bias_ih = nn.Parameter(torch.empty(3 * state_size))
+        self.bias_hh = nn.Parameter(torch.empty(3 * state_size))
+        self.reset_parameters()
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """Uniform within 1 / sqrt(H), as torch starts recurrences."""
+        bound = 1 / math.sqrt(self.state_size)
+        for parameter in self.parameters():
+            init.uniform_(parameter, -bound, bound)
+
+    def initial_state(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Zeros (B, H) for `inputs` (B, ...)."""
+        return inputs.new_zeros(inputs.shape[0], self.state_size)
+
+    def forward(self, inputs: torch.Tensor, state: torch.Tensor | None = None) -> torch.Tensor:
+        """States after each step: `inputs` (B, T, D), `state` (B, H) before the first, zeros without -> (B, T, H)."""
+        state = self.initial_state(inputs) if state is None else state
+        weights: list[torch.Tensor] = [self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh]
+        states, _ = torch.gru(inputs, state.unsqueeze(0), weights, True, 1, 0.0, self.training, False, True)
+        return states
+
+    def step(self, inputs: torch.Tensor, state: torch.Tensor) -> torch.Tensor:
+        """The state after one more step: `inputs` (B, D), `state` (B, H) -> (B, H)."""
+        return torch.gru_cell(inputs, state, self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh)
+
+
+class FeatureDecoder(nn.Module):
+    """Latents of a frame to the features of one modality: parts (B, T, Z) or (B, Z) -> (B, T, D), in float32."""
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_sizes: Sequence[int],
+        feature_size: int,
+        activation: Activation,
+        positive: bool,
+    ):
+        super().__init__()
+        self.hidden = Perceptron(input_size, hidden_sizes, activation)
+        self.output = nn.Linear(hidden_sizes[-1], feature_size)
+        self.positive = positive
+
+    def forward(self, parts: Sequence[torch.Tensor]) -> torch.Tensor:
+        hidden = self.hidden.after_first_layer(linear_of_parts(self.hidden.first_layer, parts))
+        features = self.output(hidden).float()
+        return torch.exp(features) if self.positive else features
+
+
+def linear_of_parts(layer: nn.Linear, parts: Sequence[torch.Tensor]) -> torch.Tensor:
+    """
+    `layer` of the concatenation of `parts`, which is never made: each part (B, T, D_i) meets its columns of the weight, and
+    one that is the same at all times, (B, D_i), does so once per clip. Their D_i may leave columns at the front to others.
+    """
+    sizes = [part.shape[-1] for part in parts]
+    start = layer.in_features - sum(sizes)
+    blocks = layer.weight[:, start:].split(sizes, dim=1)
+    total: torch.Tensor = layer.bias
+    for part, block in zip(parts, blocks, strict=True):
+        projected = F.linear(part, block)
+        total = total + (projected if part.dim() == 3 else projected.unsqueeze(1))
+    return total
+
+
+def init_mdvae_weights(module: nn.Module) -> None:
+    """Linear layers uniform within 1 / sqrt(fan-in), biases included, and recurrences, as torch starts them."""
+    if isinstance(module, nn.Linear):
+        bound = 1 / math.sqrt(module.in_features)
+        init.uniform_(module.weight, -bound, bound)
+        if module.bias is not None:
+            init.uniform_(module.bias, -bound, bound)
+    elif isinstance(module, GatedRecurrence):
+        module.reset_parameters()
