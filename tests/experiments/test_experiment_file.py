@@ -122,6 +122,11 @@ def test_a_setting_of_the_runner_is_refused(write_file):
         load_experiment(write_file(finetuning={"fold": 1}))
 
 
+def test_clips_have_to_come_from_somewhere(write_file):
+    with pytest.raises(ValueError, match="data needs clips_dir"):
+        load_experiment(write_file(data={"corpus": "ravdess"}))
+
+
 def test_a_base_by_path_and_a_circle(write_file, tmp_path):
     base = write_file("base")
     derived = tmp_path / "derived.yaml"

@@ -5,6 +5,7 @@ import pytest
 from tests.experiments.conftest import world_overrides
 from vqmae_hf.experiments.experiment_file import load_experiment
 from vqmae_hf.experiments.runner import run_experiment
+from vqmae_hf.experiments.workspace import Workspace
 
 SMALLEST = {
     "ravdess-speech": "pretrained/0/0",
@@ -23,3 +24,12 @@ def test_packaged_experiments_run_in_size_debug(name, world, tmp_path):
     lines = []
     run_experiment(experiment, tmp_path, only=[SMALLEST[name]], announce=lines.append)
     assert len(lines) == 2
+
+
+def test_the_synthetic_corpus_is_made_and_shared(tmp_path):
+    experiment = load_experiment("synthetic-audiovisual", size="debug")
+    run_experiment(experiment, tmp_path, only=["majority/0/0", "log-mel/0/0", "codes/0/0"], announce=len)
+    for kind in ("corpus", "clips", "audio-tokenizer", "visual-tokenizer", "tokens"):
+        assert len(list(tmp_path.glob(f"{kind}-*/step.json"))) == 1, kind
+    again = load_experiment("ablation-fusion", size="debug")
+    assert Workspace(again, tmp_path).tokens(0) == Workspace(experiment, tmp_path).tokens(0)

@@ -291,6 +291,9 @@ def _experiment_problems(values: Mapping[str, Any]) -> list[str]:
         f"{name} is missing" for name in ("title", "modalities", "data", "folds", "seeds") if name not in values
     ]
     problems += _unknown("key of data", values.get("data", {}), DATA_KEYS)
+    data = values.get("data") or {}
+    if not any(data.get(name) for name in ("clips_dir", "corpus_root")) and data.get("corpus") != "synthetic":
+        problems.append("data needs clips_dir, or corpus and corpus_root; only the corpus 'synthetic' is made")
     modalities = values.get("modalities", [])
     problems += _unknown("modality", modalities, MODALITIES)
     folds, seeds = values.get("folds"), values.get("seeds")

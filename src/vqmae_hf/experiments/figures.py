@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 import numpy as np
@@ -11,12 +12,15 @@ from matplotlib.figure import Figure
 
 from vqmae_hf.experiments.tables import best_row
 
+LINE_LENGTH = 32  # of titles
+FEWEST_BARS = 4  # that there is room for, so that one is no wall
+
 
 def draw_results(results_path: Path) -> Path:
     """Write `<name>.png` beside `<name>.json`: WAR of every system, with its folds, and the confusions of the best one."""
     results = json.loads(results_path.read_text(encoding="utf-8"))
     rows = [row for row in results["rows"].values() if row["is_main"]]
-    figure = Figure(figsize=(12, max(4.0, 1.2 + 0.45 * len(rows))), layout="constrained")
+    figure = Figure(figsize=(12, max(4.0, 1.2 + 0.5 * len(rows))), layout="constrained")
     FigureCanvasAgg(figure)
     bars, matrix = figure.subplots(1, 2, width_ratios=(1.3, 1))
     _draw_systems(bars, rows, results["chance"])
@@ -43,7 +47,8 @@ def _draw_systems(axes: Axes, rows: list[dict[str, Any]], chance: float) -> None
         folds = [100 * fold["accuracy"]["mean"] for fold in row["folds"]]
         axes.plot(folds, [place] * len(folds), "o", color="#dd8452", markersize=4)
     axes.axvline(100 * chance, color="grey", linestyle="--", linewidth=1)
-    axes.set_yticks(places, [row["title"] for row in rows])
+    axes.set_yticks(places, [fill(row["title"], LINE_LENGTH) for row in rows])
+    axes.set_ylim(-0.7, max(len(rows), FEWEST_BARS) - 0.3)
     axes.set_xlim(0, 100)
     axes.set_xlabel("WAR in %: all folds, ± over seeds; dots: folds; dashed: guessing")
 
@@ -58,4 +63,4 @@ def _draw_confusions(axes: Axes, results: dict[str, Any]) -> None:
     names = results["classes"]
     axes.set_xticks(range(len(names)), names, rotation=45, ha="right")
     axes.set_yticks(range(len(names)), names)
-    axes.set_title(f"{best['title']}, % of the true class", fontsize=10)
+    axes.set_title(fill(f"{best['title']}, % of the true class", 1.5 * LINE_LENGTH), fontsize=10)

@@ -82,23 +82,21 @@ class Workspace:
         data = self.experiment.data
         if data.get("clips_dir") is not None:
             return Path(data["clips_dir"])
-        if data.get("corpus_root") is None and data.get("corpus") == "synthetic":
-            parameters = data.get("synthetic") or {}
-            root = self.once("corpus", parameters, lambda folder: write_synthetic_corpus(folder, **parameters))
-        else:
-            root = data.get("corpus_root")
         # Not the root: a corpus is the same wherever it lies.
         spec = {name: data.get(name) for name in ("corpus", "corpus_options", "clip_options", "face_size")}
-        if data.get("corpus_root") is None:
-            spec["made"] = str(root.parent.name)
+        root = data.get("corpus_root")
+        if root is None:
+            parameters = data.get("synthetic") or {}
+            root = self.once("corpus", parameters, lambda folder: write_synthetic_corpus(folder, **parameters))
+            spec["made"] = root.parent.name
         return self.once("clips", spec, lambda folder: open_clips(self._corpus_arguments(folder, root)))
 
-    def _corpus_arguments(self, folder: Path, root: Any) -> CorpusArguments:
+    def _corpus_arguments(self, folder: Path, root: str | Path) -> CorpusArguments:
         data = self.experiment.data
         given = {
             name: data[name] for name in ("corpus", "corpus_options", "clip_options", "face_size") if name in data
         }
-        return CorpusArguments(clips_dir=str(folder), corpus_root=None if root is None else str(root), **given)
+        return CorpusArguments(clips_dir=str(folder), corpus_root=str(root), **given)
 
     @cached_property
     def clips(self) -> Dataset:
