@@ -90,6 +90,12 @@ def test_debug_overrules_what_a_file_says_of_its_stages():
     assert debug["save_strategy"] == "steps"
 
 
+def test_what_the_runner_sets_is_not_taken_from_a_recipe(tmp_path):
+    recipe = tmp_path / "mine.yaml"
+    recipe.write_text("folds: ravdess\nseed: 3\nweight_decay: 0.1\n", encoding="utf-8")
+    assert stage_values("finetuning", {"recipe": str(recipe)}, "full") == {"weight_decay": 0.1}
+
+
 def test_all_problems_of_a_file_are_told_at_once(write_file):
     systems = {
         "a": {
@@ -99,11 +105,15 @@ def test_all_problems_of_a_file_are_told_at_once(write_file):
         },
         "b": {"kind": "logistic_regression", "features": "mel"},
         "c": {"kind": "magic"},
-        "d": {"kind": "majority", "label_share": 2},
+        "d": {"kind": "logistic_regression", "features": "log_mel", "label_share": 2},
+        "e": {"kind": "majority", "label_share": 0.5},
+        "f/g": {"kind": "majority"},
     }
     path = write_file(systems=systems, seeds=[1, 1], folds=2, seed=3, pretraining={"recipe": "debugg"})
     with pytest.raises(ValueError, match="problem") as error:
         load_experiment(path)
+    for part in ("a majority, 'label_share'", "systems.f/g: a name"):
+        assert part in str(error.value), part
     for part in ("learning_rate?", "'mel'", "'magic'", "label_share=2", "seeds=[1, 1]", "folds=2", "'seed'", "debugg"):
         assert part in str(error.value), part
 

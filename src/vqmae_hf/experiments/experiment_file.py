@@ -20,6 +20,7 @@ speakers; `false` is the same network from scratch.
 
 import copy
 import difflib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -39,21 +40,26 @@ from vqmae_hf.training.arguments import (
 from vqmae_hf.training.recipes import read_recipe
 
 FILES = Path(__file__).parent / "files"
-KINDS = ("majority", "logistic_regression", "network")
 MODALITIES = ("audio", "visual")
 DATA_KEYS = ("corpus", "corpus_root", "corpus_options", "clip_options", "face_size", "clips_dir", "synthetic")
 EXPERIMENT_KEYS = {
     *("title", "base", "modalities", "data", "tokenizers", "folds", "seeds", "model", "pretraining", "finetuning"),
     *("systems", "comparisons"),
 }
-SYSTEM_KEYS = {"kind", "title", "like", "features", "label_share", "model", "pretraining", "finetuning"}
+SYSTEM_KEYS = {
+    "majority": {"kind", "title", "like"},
+    "logistic_regression": {"kind", "title", "like", "features", "label_share"},
+    "network": {"kind", "title", "like", "label_share", "model", "pretraining", "finetuning"},
+}
+# "/" and "@" separate it from fold and seed, and from what a system is given; "*" and "[" are of patterns.
+SYSTEM_NAME = re.compile(r"[\w.+-]+")
 STAGES = {
     "audio": AudioTokenizerArguments,
     "visual": VisualTokenizerArguments,
     "pretraining": PretrainArguments,
     "finetuning": FinetuneArguments,
 }
-# What the runner sets; a file that set them would be contradicted.
+# What the runner sets: refused in a file, of no effect in a recipe.
 RUNNERS_OWN = {
     *(
         "output_dir",
@@ -85,7 +91,7 @@ class System:
 
     Attributes:
         name, title: in commands, and in tables.
-        kind: one of `KINDS`.
+        kind: a key of `SYSTEM_KEYS`.
         features: of a logistic regression, one of `FEATURES`.
         label_share: share of the training clips whose labels it is given.
         model: `preset` and `overrides`.
@@ -210,6 +216,7 @@ def stage_values(stage: str, section: Mapping[str, Any], size: str) -> dict[str,
     arguments = STAGES[stage]
     recipe = section.get("recipe")
     values = read_recipe(arguments, recipe) if recipe is not None else {}
+    values = {name: value for name, value in values.items() if name not in RUNNERS_OWN}
     values |= {name: value for name, value in section.items() if name not in ("recipe", "share")}
     if size == "debug":
         values = {**values, "model_overrides": None, **read_recipe(arguments, "debug")}
@@ -320,10 +327,12 @@ def _experiment_problems(values: Mapping[str, Any]) -> list[str]:
 
 def _system_problems(name: str, raw: Mapping[str, Any]) -> list[str]:
     where = f"systems.{name}"
-    problems = _unknown(f"key of {where}", raw, SYSTEM_KEYS)
     kind, features = raw.get("kind"), raw.get("features")
-    if kind not in KINDS:
-        problems.append(f"{where}.kind={kind!r} must be one of {list(KINDS)}")
+    if kind not in SYSTEM_KEYS:
+        return [f"{where}.kind={kind!r} must be one of {list(SYSTEM_KEYS)}"]
+    problems = _unknown(f"key of {where}, a {kind},", raw, SYSTEM_KEYS[kind])
+    if not SYSTEM_NAME.fullmatch(name):
+        problems.append(f"{where}: a name has letters, digits, '.', '+', '-' and '_' alone")
     if kind == "logistic_regression" and features not in FEATURES:
         problems.append(f"{where}.features={features!r} must be one of {sorted(FEATURES)}")
     share = raw.get("label_share", 1.0)
