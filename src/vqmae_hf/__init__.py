@@ -17,6 +17,10 @@ _PUBLIC = {
     "AudioVQVAEFeatureExtractor": "modeling.feature_extraction_audio_vqvae",
     "AudioVQVAEModel": "modeling.modeling_audio_vqvae",
     "AudioVisualClassificationPipeline": "modeling.pipeline_audiovisual_classification",
+    "MDVAEConfig": "modeling.configuration_mdvae",
+    "MDVAEForAudioVisualClassification": "modeling.modeling_mdvae",
+    "MDVAEModel": "modeling.modeling_mdvae",
+    "MDVAEProcessor": "modeling.processing_mdvae",
     "VQMAEConfig": "modeling.configuration_vqmae",
     "VQMAEForAudioVisualClassification": "modeling.modeling_vqmae",
     "VQMAEForPreTraining": "modeling.modeling_vqmae",
@@ -45,10 +49,13 @@ if TYPE_CHECKING:
     from .data.synthetic import write_synthetic_corpus as write_synthetic_corpus
     from .inference import reconstruct_clip as reconstruct_clip
     from .modeling.configuration_audio_vqvae import AudioVQVAEConfig as AudioVQVAEConfig
+    from .modeling.configuration_mdvae import MDVAEConfig as MDVAEConfig
     from .modeling.configuration_visual_vqvae import VisualVQVAEConfig as VisualVQVAEConfig
     from .modeling.configuration_vqmae import VQMAEConfig as VQMAEConfig
     from .modeling.feature_extraction_audio_vqvae import AudioVQVAEFeatureExtractor as AudioVQVAEFeatureExtractor
     from .modeling.modeling_audio_vqvae import AudioVQVAEModel as AudioVQVAEModel
+    from .modeling.modeling_mdvae import MDVAEForAudioVisualClassification as MDVAEForAudioVisualClassification
+    from .modeling.modeling_mdvae import MDVAEModel as MDVAEModel
     from .modeling.modeling_visual_vqvae import VisualVQVAEModel as VisualVQVAEModel
     from .modeling.modeling_vqmae import VQMAEForAudioVisualClassification as VQMAEForAudioVisualClassification
     from .modeling.modeling_vqmae import VQMAEForPreTraining as VQMAEForPreTraining
@@ -56,6 +63,7 @@ if TYPE_CHECKING:
     from .modeling.pipeline_audiovisual_classification import (
         AudioVisualClassificationPipeline as AudioVisualClassificationPipeline,
     )
+    from .modeling.processing_mdvae import MDVAEProcessor as MDVAEProcessor
     from .modeling.processing_vqmae import VQMAEProcessor as VQMAEProcessor
     from .modeling.video_processing_visual_vqvae import VisualVQVAEVideoProcessor as VisualVQVAEVideoProcessor
 

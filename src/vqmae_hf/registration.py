@@ -17,35 +17,42 @@ from transformers import (
 from transformers.models.auto.video_processing_auto import AutoVideoProcessor
 
 from .modeling.configuration_audio_vqvae import AudioVQVAEConfig
+from .modeling.configuration_mdvae import MDVAEConfig
 from .modeling.configuration_visual_vqvae import VisualVQVAEConfig
 from .modeling.configuration_vqmae import VQMAEConfig
 from .modeling.feature_extraction_audio_vqvae import AudioVQVAEFeatureExtractor
 from .modeling.modeling_audio_vqvae import AudioVQVAEModel
+from .modeling.modeling_mdvae import MDVAEForAudioVisualClassification, MDVAEModel
 from .modeling.modeling_visual_vqvae import VisualVQVAEModel
 from .modeling.modeling_vqmae import VQMAEForAudioVisualClassification, VQMAEForPreTraining, VQMAEModel
 from .modeling.pipeline_audiovisual_classification import AudioVisualClassificationPipeline, register_pipeline
+from .modeling.processing_mdvae import MDVAEProcessor
 from .modeling.processing_vqmae import VQMAEProcessor
 from .modeling.video_processing_visual_vqvae import VisualVQVAEVideoProcessor
 
 
 def register_auto_classes() -> None:
     """Register every model, processor and the pipeline; doing it twice changes nothing."""
-    for config_class in (AudioVQVAEConfig, VisualVQVAEConfig, VQMAEConfig):
+    for config_class in (AudioVQVAEConfig, VisualVQVAEConfig, VQMAEConfig, MDVAEConfig):
         AutoConfig.register(config_class.model_type, config_class, exist_ok=True)
 
     AutoModel.register(AudioVQVAEConfig, AudioVQVAEModel, exist_ok=True)
     AutoModel.register(VisualVQVAEConfig, VisualVQVAEModel, exist_ok=True)
     AutoModel.register(VQMAEConfig, VQMAEModel, exist_ok=True)
+    AutoModel.register(MDVAEConfig, MDVAEModel, exist_ok=True)
     AutoModelForPreTraining.register(VQMAEConfig, VQMAEForPreTraining, exist_ok=True)
+    AutoModelForPreTraining.register(MDVAEConfig, MDVAEModel, exist_ok=True)
     # No Auto class is for sound and picture together; the two that fit a part both find the classifier.
-    AutoModelForVideoClassification.register(VQMAEConfig, VQMAEForAudioVisualClassification, exist_ok=True)
-    AutoModelForAudioClassification.register(VQMAEConfig, VQMAEForAudioVisualClassification, exist_ok=True)
+    for auto_class in (AutoModelForVideoClassification, AutoModelForAudioClassification):
+        auto_class.register(VQMAEConfig, VQMAEForAudioVisualClassification, exist_ok=True)
+        auto_class.register(MDVAEConfig, MDVAEForAudioVisualClassification, exist_ok=True)
 
-    for config_class in (AudioVQVAEConfig, VQMAEConfig):
+    for config_class in (AudioVQVAEConfig, VQMAEConfig, MDVAEConfig):
         AutoFeatureExtractor.register(config_class, AudioVQVAEFeatureExtractor, exist_ok=True)
-    for config_class in (VisualVQVAEConfig, VQMAEConfig):
+    for config_class in (VisualVQVAEConfig, VQMAEConfig, MDVAEConfig):
         AutoVideoProcessor.register(config_class, VisualVQVAEVideoProcessor, exist_ok=True)
     AutoProcessor.register(VQMAEConfig, VQMAEProcessor, exist_ok=True)
+    AutoProcessor.register(MDVAEConfig, MDVAEProcessor, exist_ok=True)
 
     register_pipeline()
     AudioVisualClassificationPipeline.set_default_clip_loader(_load_clip)

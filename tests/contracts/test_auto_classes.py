@@ -22,11 +22,20 @@ MODELS = [
     (AutoModel, "AudioVQVAEConfig", "AudioVQVAEModel"),
     (AutoModel, "VisualVQVAEConfig", "VisualVQVAEModel"),
     (AutoModel, "VQMAEConfig", "VQMAEModel"),
+    (AutoModel, "MDVAEConfig", "MDVAEModel"),
     (AutoModelForPreTraining, "VQMAEConfig", "VQMAEForPreTraining"),
+    (AutoModelForPreTraining, "MDVAEConfig", "MDVAEModel"),
     (AutoModelForVideoClassification, "VQMAEConfig", "VQMAEForAudioVisualClassification"),
     (AutoModelForAudioClassification, "VQMAEConfig", "VQMAEForAudioVisualClassification"),
+    (AutoModelForVideoClassification, "MDVAEConfig", "MDVAEForAudioVisualClassification"),
+    (AutoModelForAudioClassification, "MDVAEConfig", "MDVAEForAudioVisualClassification"),
 ]
-MODEL_TYPES = {"audio_vqvae": "AudioVQVAEConfig", "visual_vqvae": "VisualVQVAEConfig", "vqmae": "VQMAEConfig"}
+MODEL_TYPES = {
+    "audio_vqvae": "AudioVQVAEConfig",
+    "visual_vqvae": "VisualVQVAEConfig",
+    "vqmae": "VQMAEConfig",
+    "mdvae": "MDVAEConfig",
+}
 
 
 def tiny_vqmae() -> vqmae_hf.VQMAEConfig:

@@ -71,7 +71,7 @@ def reconstruction_loss(
 
 def check_positive(target: torch.Tensor) -> None:
     """Refuses features that Itakura-Saito is not defined for."""
-    if target.device.type == "cpu" and not torch.compiler.is_compiling() and (lowest := target.min()) < 0:
+    if target.device.type == "cpu" and not torch.compiler.is_compiling() and (lowest := target.detach().min()) < 0:
         raise ValueError(
             f"features reach down to {float(lowest):.3g}, and the Itakura-Saito divergence is defined for features that are "
             "never negative, such as power spectra; set audio_reconstruction_loss and visual_reconstruction_loss to "

@@ -5,7 +5,7 @@ Letters: B clips, W windows, T frames, S spectra.
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -51,6 +51,10 @@ class VQMAEProcessor(ProcessorMixin):
     """
 
     valid_processor_kwargs = VQMAEProcessorKwargs  # type: ignore[assignment]
+    # What no configuration states.
+    default_frames_per_second: ClassVar[int] = 25
+    default_image_size: ClassVar[int] = 96  # pixels a side, where a model has no visual tokenizer
+    default_spectra_per_frame: ClassVar[int] = 2  # where a model has one modality
 
     def __init__(
         self,
@@ -96,7 +100,7 @@ class VQMAEProcessor(ProcessorMixin):
         cls,
         config: PreTrainedConfig,
         *,
-        frames_per_second: int | float = 25,
+        frames_per_second: int | float | None = None,
         sampling_rate: int = 16000,
     ) -> "VQMAEProcessor":
         """
@@ -105,10 +109,12 @@ class VQMAEProcessor(ProcessorMixin):
         Args:
             config: a [`VQMAEConfig`], new or of a checkpoint. Sizes which it does not state, those of a modality or of a
                 tokenizer it does not have, are the ones of VQ-MAE.
-            frames_per_second, sampling_rate: of the clips which the model is for; no configuration states them.
+            frames_per_second, sampling_rate: of the clips which the model is for; no configuration states them. The frame
+                rate is that of the paper's model if None: 25.
         """
+        frames_per_second = cls.default_frames_per_second if frames_per_second is None else frames_per_second
         both = {"audio", "visual"} <= set(config.modalities)
-        spectra_per_frame = 2
+        spectra_per_frame = cls.default_spectra_per_frame
         if both and config.audio_num_spectra % config.visual_num_frames == 0:
             spectra_per_frame = config.audio_num_spectra // config.visual_num_frames
         num_frames = config.visual_num_frames
@@ -121,7 +127,7 @@ class VQMAEProcessor(ProcessorMixin):
             hop_length=round(sampling_rate / (frames_per_second * spectra_per_frame)),
             num_spectra=config.audio_num_spectra if "audio" in config.modalities else spectra_per_frame * num_frames,
         )
-        side = 96 if visual is None else visual.image_size
+        side = cls.default_image_size if visual is None else visual.image_size
         video_processor = VisualVQVAEVideoProcessor(
             size={"height": side, "width": side}, frames_per_second=frames_per_second, num_frames=num_frames
         )
