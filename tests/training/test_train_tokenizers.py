@@ -112,6 +112,19 @@ def test_a_finished_run_goes_on_when_more_steps_are_asked_for(world, tmp_path):
     assert [entry["step"] for entry in longer.log_history if "loss" in entry] == [2, 4, 6, 8]
 
 
+def test_a_run_recorded_before_an_argument_existed_goes_on(world, tmp_path):
+    train_audio_tokenizer.run(make_arguments("audio", world, tmp_path))
+    record = tmp_path / "arguments.json"
+    before = json.loads(record.read_text())
+    del before["codebook_start"]
+    record.write_text(json.dumps(before))
+    longer = train_audio_tokenizer.run(make_arguments("audio", world, tmp_path, max_steps=6))
+    assert [entry["step"] for entry in longer.log_history if "loss" in entry] == [2, 4, 6]
+    record.write_text(json.dumps(before))
+    with pytest.raises(ValueError, match=r"codebook_start was 'sample', is 'kmeans'"):
+        train_audio_tokenizer.run(make_arguments("audio", world, tmp_path, max_steps=8, codebook_start="kmeans"))
+
+
 def test_the_checkpoints_of_another_run_are_refused(world, tmp_path):
     train_audio_tokenizer.run(make_arguments("audio", world, tmp_path))
     with pytest.raises(ValueError, match=r"another run \(spectra_per_clip was 20, is 30\); choose another output_dir"):

@@ -179,11 +179,10 @@ def find_checkpoint(args: StageArguments) -> str | None:
             raise ValueError(
                 f"{output_dir} holds checkpoints and resume is off; delete them or choose another output_dir."
             )
-        before = json.loads(record.read_text(encoding="utf-8"))
+        # An argument that the run did not know yet did what its default does.
+        before = {**_defaults(args), **json.loads(record.read_text(encoding="utf-8"))}
         changed = [
-            f"{name} was {before.get(name)!r}, is {value!r}"
-            for name, value in own.items()
-            if before.get(name) != value
+            f"{name} was {before[name]!r}, is {value!r}" for name, value in own.items() if before[name] != value
         ]
         if changed:
             raise ValueError(
@@ -202,6 +201,16 @@ def own_arguments(args: StageArguments) -> dict[str, Any]:
     free = {"recipe", "resume", "picture_clips", "preparation_processes"}
     names = [field.name for field in dataclasses.fields(args) if field.name not in inherited | free]
     return json.loads(json.dumps({name: getattr(args, name) for name in names}))
+
+
+def _defaults(args: StageArguments) -> dict[str, Any]:
+    """Defaults of all arguments, as JSON has them."""
+    values = {
+        field.name: field.default_factory() if field.default is dataclasses.MISSING else field.default
+        for field in dataclasses.fields(args)
+        if field.default is not dataclasses.MISSING or field.default_factory is not dataclasses.MISSING
+    }
+    return json.loads(json.dumps(values, default=str))
 
 
 def save_stage(trainer: StageTrainer, processor: ProcessorMixin, metrics: dict[str, Any]) -> None:
