@@ -41,17 +41,7 @@ def aggregate(workspace: Workspace) -> dict[str, Any]:
         ValueError: not a single system has been run on all folds and seeds.
     """
     experiment = workspace.experiment
-    cells = {system: _cells_of(workspace, system) for system in experiment.systems}
-    incomplete = {
-        system: sum(found is None for _, found in pairs)
-        for system, pairs in cells.items()
-        if any(found is None for _, found in pairs)
-    }
-    complete = {system: pairs for system, pairs in cells.items() if system not in incomplete}
-    if not complete:
-        raise ValueError(
-            f"{experiment.name}: no system has been run on all folds and seeds; missing are {incomplete}."
-        )
+    complete, incomplete = _finished_systems(workspace)
     results = [found for pairs in complete.values() for _, found in pairs]
     clips, classes = _test_clips(results), results[0]["classes"]
     rows = {
@@ -73,11 +63,7 @@ def aggregate(workspace: Workspace) -> dict[str, Any]:
         "incomplete": incomplete,
         "seconds": round(sum(result["seconds"] for result in results), 1),
         "environments": _distinct([result["environment"] for result in results]),
-        "clips": {
-            "clip_id": [clip for clip, *_ in clips],
-            **{name: _text([clip[place] for clip in clips]) for place, name in ((2, "fold"), (3, "label"))},
-            "speaker": _text([clip[1] for clip in clips]),
-        },
+        "clips": _clip_columns(clips),
     }
 
 
@@ -89,6 +75,28 @@ def answers_of(results: dict[str, Any], row: str) -> list[np.ndarray]:
 def labels_of(results: dict[str, Any]) -> np.ndarray:
     """(N,) true class numbers, in the order of `clips`."""
     return np.array(results["clips"]["label"].split(), dtype=int)
+
+
+def _finished_systems(workspace: Workspace) -> tuple[dict[str, list], dict[str, int]]:
+    """Cells and results of the systems that have been run on all folds and seeds; of the others, the cells missing."""
+    complete, incomplete = {}, {}
+    for system in workspace.experiment.systems:
+        pairs = _cells_of(workspace, system)
+        missing = sum(found is None for _, found in pairs)
+        if missing:
+            incomplete[system] = missing
+        else:
+            complete[system] = pairs
+    if not complete:
+        raise ValueError(
+            f"{workspace.experiment.name}: no system has been run on all folds and seeds; missing are {incomplete}."
+        )
+    return complete, incomplete
+
+
+def _clip_columns(clips: Sequence[tuple[str, str, int, int]]) -> dict[str, Any]:
+    clip_ids, speakers, folds, labels = zip(*clips, strict=True)
+    return {"clip_id": list(clip_ids), "speaker": _text(speakers), "fold": _text(folds), "label": _text(labels)}
 
 
 def _cells_of(workspace: Workspace, system: str) -> list[tuple[Cell, dict[str, Any] | None]]:
