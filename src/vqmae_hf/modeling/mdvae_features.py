@@ -50,8 +50,8 @@ def tokenizer_features(
     """Features (B, T, D) of processed values, by the encoder of the tokenizer; its gradient only where it trains."""
     if tokenizer is None:
         raise ValueError(
-            f"{VALUES[modality]} needs a {modality} tokenizer, and the model has none; pass {modality}_features, or put one "
-            "in with `set_tokenizers`."
+            f"{VALUES[modality]} needs the {modality} tokenizer, and the model has none; pass {modality}_features, or put "
+            "one in with `set_tokenizers`."
         )
     if values.dim() != (3 if modality == "audio" else 5):
         raise ValueError(

@@ -65,7 +65,7 @@ class LatentSpace:
             tokenizer = getattr(self, f"{modality}_tokenizer")
             if output_values and tokenizer is None:
                 raise ValueError(
-                    f"output_values=True needs a {modality} tokenizer, and the model has none; put one in with "
+                    f"output_values=True needs the {modality} tokenizer, and the model has none; put one in with "
                     "`set_tokenizers`, or pass output_values=False."
                 )
             if tokenizer is None or output_values is False:

@@ -23,9 +23,21 @@ class MDVAEProcessor(VQMAEProcessor):
         video_processor: [`VisualVQVAEVideoProcessor`] of 30 frames per second.
 
     Raises:
-        ValueError: as [`VQMAEProcessor`].
+        ValueError: the hop length does not give one spectrum for each frame, or the windows of the two parts differ.
     """
 
     default_frames_per_second: ClassVar[int] = 30
     default_image_size: ClassVar[int] = 64
     default_spectra_per_frame: ClassVar[int] = 1
+
+    @property
+    def spectra_per_frame(self) -> int:
+        """One, at a hop of 533 samples."""
+        extractor, rate = self.feature_extractor, self.video_processor.frames_per_second
+        hop_length = round(extractor.sampling_rate / rate)
+        if extractor.hop_length != hop_length:
+            raise ValueError(
+                f"hop_length={extractor.hop_length} does not give one spectrum per frame at {extractor.sampling_rate} Hz "
+                f"and {rate} frames per second; set hop_length={hop_length}."
+            )
+        return 1
