@@ -207,3 +207,11 @@ def test_class_weights_of_one_change_nothing_and_others_weight_clips():
     weighted = ClassWeightedLoss("asymmetric", weights)({"logits": logits}, {"labels": labels})
     each = [asymmetric_single_label_loss(logits[i : i + 1], labels[i : i + 1]) for i in (1, 2, 3)]
     torch.testing.assert_close(weighted, (2 * each[0] + 2 * each[1] + each[2]) / 5)
+
+
+def test_tubes_may_be_embedded_by_the_tokenizers_codebooks(world, tmp_path):
+    result = pretrain.run(
+        pretrain_arguments(world, tmp_path, model_overrides={**SMALL_VQMAE, "code_embedding": "tokenizer"})
+    )
+    assert result.model.config.code_embedding == "tokenizer"
+    assert not [name for name, _ in result.model.named_parameters() if "embeddings.codes" in name]

@@ -205,7 +205,7 @@ def _run_network(workspace: Workspace, cell: Cell) -> dict[str, Any]:
         label_share=system.label_share,
         **workspace.split_arguments(cell.fold),
         # A pre-trained network has its sizes from its checkpoint.
-        **(model_arguments(system, tokens) if pretrained is None else {}),
+        **(model_arguments(system) if pretrained is None else {}),
         **tokens._asdict(),
         **{**QUIET, **system.finetuning},
     )

@@ -26,8 +26,6 @@ from vqmae_hf.data.token_store import shard_addresses
 from vqmae_hf.data.token_subsets import write_token_subset
 from vqmae_hf.experiments.experiment_file import STAGES, Experiment, System
 from vqmae_hf.experiments.features import sound_features
-from vqmae_hf.modeling.configuration_audio_vqvae import AudioVQVAEConfig
-from vqmae_hf.modeling.configuration_visual_vqvae import VisualVQVAEConfig
 from vqmae_hf.training import pretrain, tokenize_corpus, train_audio_tokenizer, train_visual_tokenizer
 from vqmae_hf.training.arguments import CorpusArguments, PretrainArguments, TokenizeArguments
 from vqmae_hf.training.recipes import build_arguments
@@ -217,7 +215,7 @@ class Workspace:
                 validation_share=0.0,
                 test_share=0.0,
                 seed=PRETRAINING_SEED,
-                **model_arguments(system, tokens),
+                **model_arguments(system),
                 **tokens._asdict(),
                 **{**QUIET, **values},
             )
@@ -236,16 +234,9 @@ class Workspace:
 QUIET: dict[str, Any] = {"disable_tqdm": True, "picture_clips": 0, "report_to": "none", "save_total_limit": 1}
 
 
-def model_arguments(system: System, tokens: Tokens) -> dict[str, Any]:
+def model_arguments(system: System) -> dict[str, Any]:
     """Arguments of the stages that build a network."""
-    overrides = dict(system.model["overrides"])
-    if overrides.get("code_embedding") == "tokenizer":
-        # Such a configuration is refused without those of the tokenizers, which the stages add only when it is there.
-        for modality, config in (("audio", AudioVQVAEConfig), ("visual", VisualVQVAEConfig)):
-            checkpoint = getattr(tokens, f"{modality}_tokenizer")
-            if checkpoint is not None:
-                overrides[f"{modality}_tokenizer_config"] = config.from_pretrained(checkpoint).to_dict()
-    return {"model_preset": system.model["preset"], "model_overrides": overrides}
+    return {"model_preset": system.model["preset"], "model_overrides": dict(system.model["overrides"])}
 
 
 def delete_checkpoints(folder: Path) -> None:

@@ -38,7 +38,9 @@ def build_vqmae(model_class: type[Model], preset: str, tokenizers: dict[str, Pre
     Raises:
         ValueError: the model has a modality without tokenizer, or sizes that do not fit.
     """
-    modalities = VQMAEConfig.from_preset(preset, **fields).modalities
+    # Embedding tubes by the tokenizers' codebooks is a choice that can only be checked once they are in the configuration.
+    choices = {name: value for name, value in fields.items() if name != "code_embedding"}
+    modalities = VQMAEConfig.from_preset(preset, **choices).modalities
     missing = [name for name in modalities if name not in tokenizers]
     if missing:
         raise ValueError(
