@@ -205,6 +205,7 @@ def test_refused_inputs(change, message):
         ({"num_frames": -1}, "num_frames=-1 must be positive"),
         ({"z_v_prior_sizes": ()}, "z_v_prior_sizes=.* must be at least one positive number"),
         ({"audio_decoder_sizes": (4, 0)}, "audio_decoder_sizes"),
+        ({"z_a_posterior_sizes": (4,)}, r"z_a_posterior_sizes=\(4,\) and .* equally many layers"),
         ({"kl_weight": -0.5}, "kl_weight=-0.5 cannot be negative"),
         ({"free_bits": -1}, "free_bits=-1 cannot be negative"),
         ({"audio_tokenizer_config": audio_tokenizer_config(codebook_dim=5)}, "audio_code_dim=8, but .* has 5"),

@@ -184,6 +184,11 @@ class MDVAEConfig(PreTrainedConfig):
             for name in layers
             if not getattr(self, name) or min(getattr(self, name)) < 1
         ]
+        if len(self.z_a_posterior_sizes) != len(self.z_v_posterior_sizes):
+            problems.append(
+                f"z_a_posterior_sizes={self.z_a_posterior_sizes} and z_v_posterior_sizes={self.z_v_posterior_sizes} must be "
+                "equally many layers: both latents are inferred together"
+            )
         return problems
 
     def _tokenizer_problems(self) -> list[str]:

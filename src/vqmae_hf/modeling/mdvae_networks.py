@@ -6,7 +6,7 @@ Letters: B clips, T frames, D numbers of an input, H state of a recurrence, Z nu
 
 import math
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import nn
@@ -112,6 +112,49 @@ class GatedRecurrence(nn.Module):
     def step(self, inputs: torch.Tensor, state: torch.Tensor) -> torch.Tensor:
         """The state after one more step: `inputs` (B, D), `state` (B, H) -> (B, H)."""
         return torch.gru_cell(inputs, state, self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh)
+
+
+def gated_update(input_gates: torch.Tensor, state_gates: torch.Tensor, state: torch.Tensor) -> torch.Tensor:
+    """
+    The next state of gated recurrent units from what input and state give to their gates: (..., 3 H), (..., 3 H), (..., H)
+    -> (..., H). The arithmetic of [`GatedRecurrence.step`] after its two products, for as many units at once as one likes.
+    """
+    H = state.shape[-1]
+    input_switches, input_candidate = input_gates.split_with_sizes([2 * H, H], dim=-1)
+    state_switches, state_candidate = state_gates.split_with_sizes([2 * H, H], dim=-1)
+    reset, update = torch.sigmoid(input_switches + state_switches).chunk(2, dim=-1)
+    candidate = torch.tanh(torch.addcmul(input_candidate, reset, state_candidate))
+    return torch.lerp(candidate, state, update)
+
+
+class StackedLinear(NamedTuple):
+    """Linear layers of several networks, applied to the inputs of each at once: (G, B, D) -> (G, B, D')."""
+
+    weight: torch.Tensor  # (G, D, D'), with zeros where a network is narrower than the widest
+    bias: torch.Tensor  # (G, 1, D')
+
+    @classmethod
+    def of(cls, weights: Sequence[torch.Tensor], biases: Sequence[torch.Tensor]) -> "StackedLinear":
+        """Of weights (D', D) and biases (D',) as `nn.Linear` has them; narrow ones are widened by zeros."""
+        inputs, outputs = (max(weight.shape[axis] for weight in weights) for axis in (1, 0))
+        return cls(
+            torch.stack([F.pad(w.t(), (0, outputs - w.shape[0], 0, inputs - w.shape[1])) for w in weights]),
+            torch.stack([F.pad(b, (0, outputs - b.shape[0])) for b in biases]).unsqueeze(1),
+        )
+
+    @classmethod
+    def of_layers(cls, layers: Sequence[Any]) -> "StackedLinear":
+        """Of `nn.Linear` modules."""
+        return cls.of([layer.weight for layer in layers], [layer.bias for layer in layers])
+
+    def __call__(self, inputs: torch.Tensor) -> torch.Tensor:
+        return torch.baddbmm(self.bias, inputs, self.weight)
+
+
+def stack_widened(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Tensors (B, T, D_g), widened by zeros to the widest, stacked: (G, B, T, D)."""
+    width = max(tensor.shape[-1] for tensor in tensors)
+    return torch.stack([F.pad(tensor, (0, width - tensor.shape[-1])) for tensor in tensors])
 
 
 class FeatureDecoder(nn.Module):

@@ -16,7 +16,7 @@ from transformers.utils.generic import can_return_tuple
 from .configuration_mdvae import MDVAEConfig
 from .mdvae_features import FrameFeatures, join_frame_masks, prepare_features
 from .mdvae_generation import DECODER_INPUTS, LatentSpace, draw_noise, part_of
-from .mdvae_inference import DynamicLatent, StaticEncoder
+from .mdvae_inference import DynamicLatent, StaticEncoder, infer_together
 from .mdvae_losses import gaussian_kl, mean_over_real_items, reconstruction_loss, standard_normal, with_free_bits
 from .mdvae_networks import FeatureDecoder, Gaussian, Perceptron, init_mdvae_weights
 from .modeling_outputs_mdvae import MDVAEClassifierOutput, MDVAEEncoding, MDVAEOutput
@@ -238,15 +238,25 @@ class MDVAEModel(MDVAEPreTrainedModel, LatentSpace):
             known["w"] = posterior.sample(part_of(noise, "w")) if w is None else w
             encoding = MDVAEEncoding(w=known["w"], frame_mask=inputs.frame_mask)
             _put(encoding, "w", posterior)
-            for name in self.config.dynamic_latents:
-                conditions = [known[part] for part in CONDITIONS[name] if part in known]
-                inferred = self.dynamic_latents[name](
-                    conditions, part_of(noise, name), damaged_frames if name == "z_v" else None
+            for names in self.independent_latents(alone=damaged_frames is not None):
+                inferred = infer_together(
+                    [cast(DynamicLatent, self.dynamic_latents[name]) for name in names],
+                    [[known[part] for part in CONDITIONS[name] if part in known] for name in names],
+                    None if noise is None else [noise[name] for name in names],
+                    damaged_frames if names == ("z_v",) else None,
                 )
-                known[name] = encoding[name] = inferred.sample
-                _put(encoding, name, inferred.posterior)
-                _put(encoding, f"{name}_prior", inferred.prior)
+                for name, (sample, posterior, prior) in zip(names, inferred, strict=True):
+                    known[name] = encoding[name] = sample
+                    _put(encoding, name, posterior)
+                    _put(encoding, f"{name}_prior", prior)
         return encoding
+
+    def independent_latents(self, alone: bool = False) -> list[tuple[str, ...]]:
+        """Names of the dynamic latents in the order of inference; z_a and z_v are inferred together, unless `alone`."""
+        names = self.config.dynamic_latents
+        if alone or len(names) == 1:
+            return [(name,) for name in names]
+        return [("z_av",), ("z_a", "z_v")]
 
     def embed_features(self, features: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """f_a = x_a and f_v, the reduced x_v, by modality: (B, T, D), in the precision of inference."""
