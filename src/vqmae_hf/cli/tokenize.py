@@ -10,7 +10,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-# What takes seconds to import waits until a verb runs: `--help` and completion must answer at once.
+# Imports of what only a run needs stand in the functions: `--help` and completion take long enough, since transformers is
+# imported with the package.
 
 
 def tokenize(
