@@ -10,6 +10,14 @@ import pytest
 # As in conftest.py: one that cannot load its operators breaks transformers.
 WITHOUT_TORCHVISION = 'import sys; sys.modules["torchvision"] = None\n'
 
+# What each model takes of the same inputs; one spectrum per frame for the dynamical autoencoder.
+GIVEN_TO = """
+def given_to(name, model, inputs):
+    if name == "mdvae":
+        return {**inputs, "audio_values": inputs["audio_values"][:, :4]}
+    return {key: value for key, value in inputs.items() if "tokenizer" not in name or key == model.main_input_name}
+"""
+
 # Saving with code sets state of the classes, hence a process of its own.
 SAVE = """
 import sys
@@ -29,11 +37,16 @@ config = vqmae_hf.VQMAEConfig(
     visual_code_dim=4, num_hidden_layers=1, decoder_num_hidden_layers=1, num_labels=3,
     encoder_fusion="cross", decoder_fusion="cross", audio_tokenizer_config=audio, visual_tokenizer_config=visual,
 )
+dynamical = vqmae_hf.MDVAEConfig.from_preset(
+    "tiny", audio_codes_per_spectrum=8, audio_code_dim=8, visual_codes_per_side=4, num_labels=3,
+    audio_tokenizer_config=audio, visual_tokenizer_config=visual,
+)
 models = {
     "audio_tokenizer": (vqmae_hf.AudioVQVAEModel(audio), "AutoModel"),
     "visual_tokenizer": (vqmae_hf.VisualVQVAEModel(visual), "AutoModel"),
     "pretraining": (vqmae_hf.VQMAEForPreTraining(config), "AutoModelForPreTraining"),
     "classifier": (vqmae_hf.VQMAEForAudioVisualClassification(config), "AutoModelForVideoClassification"),
+    "mdvae": (vqmae_hf.MDVAEForAudioVisualClassification(dynamical), "AutoModelForVideoClassification"),
 }
 inputs = {"audio_values": torch.rand(2, 8, 65).square(), "pixel_values_videos": torch.rand(2, 4, 3, 16, 16) - 0.5}
 expected = {}
@@ -41,7 +54,7 @@ for name, (model, auto_class) in models.items():
     type(model.config).register_for_auto_class()
     type(model).register_for_auto_class(auto_class)
     model.eval().save_pretrained(folder / name)
-    given = {key: value for key, value in inputs.items() if "tokenizer" not in name or key == model.main_input_name}
+    given = given_to(name, model, inputs)
     generator = {"generator": torch.Generator().manual_seed(1)} if name == "pretraining" else {}
     output = model(**given, **generator)
     expected[name] = {key: value.detach() for key, value in output.items()}
@@ -51,6 +64,8 @@ vqmae_hf.VQMAEProcessor.register_for_auto_class("AutoProcessor")
 vqmae_hf.AudioVQVAEFeatureExtractor.register_for_auto_class("AutoFeatureExtractor")
 vqmae_hf.VisualVQVAEVideoProcessor.register_for_auto_class("AutoVideoProcessor")
 processor.save_pretrained(folder / "classifier")
+vqmae_hf.MDVAEProcessor.register_for_auto_class("AutoProcessor")
+vqmae_hf.MDVAEProcessor.from_model_config(dynamical).save_pretrained(folder / "mdvae")
 clip = {"waveform": torch.randn(2560).numpy(), "frames": torch.randint(256, (4, 16, 16, 3), dtype=torch.uint8).numpy()}
 features = processor(audio=clip["waveform"], videos=clip["frames"], sampling_rate=16000, return_tensors="pt")
 expected["processor"] = dict(features)
@@ -85,10 +100,10 @@ def check(name, found):
     print("same", name)
 
 autos = {"audio_tokenizer": "AutoModel", "visual_tokenizer": "AutoModel", "pretraining": "AutoModelForPreTraining",
-         "classifier": "AutoModelForVideoClassification"}
+         "mdvae": "AutoModelForVideoClassification", "classifier": "AutoModelForVideoClassification"}
 for name, auto in autos.items():
     model = getattr(transformers, auto).from_pretrained(folder / name, trust_remote_code=True)
-    given = {key: value for key, value in inputs.items() if "tokenizer" not in name or key == model.main_input_name}
+    given = given_to(name, model, inputs)
     generator = {"generator": torch.Generator().manual_seed(1)} if name == "pretraining" else {}
     check(name, model(**given, **generator))
     assert type(model).__module__.startswith("transformers_modules."), type(model)
@@ -104,6 +119,7 @@ processor = transformers.AutoProcessor.from_pretrained(folder / "classifier", tr
 features = processor(audio=clip["waveform"].numpy(), videos=clip["frames"].numpy(), sampling_rate=16000,
                      return_tensors="pt")
 check("processor", features)
+print(type(transformers.AutoProcessor.from_pretrained(folder / "mdvae", trust_remote_code=True)).__name__)
 for auto in (transformers.AutoFeatureExtractor, AutoVideoProcessor):
     print(type(auto.from_pretrained(folder / "classifier", trust_remote_code=True)).__name__)
 
@@ -131,15 +147,16 @@ def run_python(code: str, folder: Path) -> str:
 
 @pytest.mark.slow
 def test_checkpoints_that_carry_their_code_give_the_same_bits_without_the_package(tmp_path):
-    run_python(SAVE, tmp_path)
+    run_python(GIVEN_TO + SAVE, tmp_path)
     carried = {path.name for path in (tmp_path / "classifier").glob("*.py")}
     package = Path(__file__).resolve().parents[2] / "src" / "vqmae_hf" / "modeling"
     assert {"modeling_vqmae.py", "vector_quantizer.py", "processing_vqmae.py", "clip_windows.py"} <= carried
     assert carried <= {path.name for path in package.glob("*.py")}
-    lines = run_python(LOAD, tmp_path).splitlines()
-    names = ["audio_tokenizer", "visual_tokenizer", "pretraining", "classifier", "classifier", "processor"]
+    lines = run_python(GIVEN_TO + LOAD, tmp_path).splitlines()
+    names = ["audio_tokenizer", "visual_tokenizer", "pretraining", "mdvae", "classifier", "classifier", "processor"]
     assert lines == [
         *[f"same {name}" for name in names],
+        "MDVAEProcessor",
         "AudioVQVAEFeatureExtractor",
         "VisualVQVAEVideoProcessor",
         "same pipeline",

@@ -5,13 +5,11 @@ Letters: B clips, T frames (and spectra: one per frame), C codes per spectrum, G
 numbers of the features, D = d C or d G G.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
 from .configuration_mdvae import MDVAEConfig
-from .modeling_audio_vqvae import AudioVQVAEModel
-from .modeling_visual_vqvae import VisualVQVAEModel
 
 
 class FrameFeatures(NamedTuple):
@@ -45,7 +43,7 @@ def tokenizer_features(
     modality: str,
     values: torch.Tensor,
     attention_mask: torch.Tensor | None,
-    tokenizer: AudioVQVAEModel | VisualVQVAEModel | None,
+    tokenizer: Any,
 ) -> torch.Tensor:
     """Features (B, T, D) of processed values, by the encoder of the tokenizer; its gradient only where it trains."""
     if tokenizer is None:
@@ -60,7 +58,7 @@ def tokenizer_features(
         )
     trains = any(parameter.requires_grad for parameter in tokenizer.parameters())
     with torch.set_grad_enabled(trains and torch.is_grad_enabled()):
-        if isinstance(tokenizer, AudioVQVAEModel):
+        if modality == "audio":
             return audio_latents_to_features(tokenizer.encode_latents(values, attention_mask))
         return visual_latents_to_features(tokenizer.encode_latents(values))
 
@@ -74,7 +72,7 @@ def prepare_features(
     features: torch.Tensor | None,
     values: torch.Tensor | None,
     attention_mask: torch.Tensor | None,
-    tokenizer: AudioVQVAEModel | VisualVQVAEModel | None,
+    tokenizer: Any,
 ) -> torch.Tensor:
     """
     The features (B, T, D) of one modality, given as such or as values.
