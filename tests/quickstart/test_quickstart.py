@@ -95,6 +95,39 @@ def test_a_fresh_process_uses_the_checkpoint(finished):
     assert done.stdout.split()[-1] == findings.answers[0]["answer"][0]["label"]
 
 
+TRAINING = """
+import sys
+sys.modules["torchvision"] = None
+import torch, vqmae_hf
+from transformers import AutoModelForVideoClassification, AutoProcessor, Trainer, TrainingArguments
+
+folder, path, output = sys.argv[1:]
+model = AutoModelForVideoClassification.from_pretrained(folder)
+processor = AutoProcessor.from_pretrained(folder)
+clip = vqmae_hf.load_clip(path, face_size=processor.video_processor.size["height"])
+inputs = processor(audio=clip.waveform, videos=[clip.frames], sampling_rate=clip.sampling_rate, return_tensors="pt")
+item = {name: values[0] for name, values in inputs.items()} | {"labels": 1}
+arguments = TrainingArguments(output, max_steps=3, per_device_train_batch_size=2, learning_rate=1e-3, use_cpu=True,
+                              report_to="none", save_strategy="no", disable_tqdm=True, logging_steps=1)
+trainer = Trainer(model=model, args=arguments, train_dataset=[item] * 6)
+trainer.train()
+trainer.save_model(output)
+losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+again = AutoModelForVideoClassification.from_pretrained(output).eval()
+with torch.no_grad():
+    equal = torch.equal(again(**inputs).logits, model.cpu().eval()(**inputs).logits)
+print(losses[-1] < losses[0], equal)
+"""
+
+
+def test_a_fresh_process_trains_it_further_with_plain_transformers(finished, tmp_path):
+    quickstart, findings = finished
+    arguments = [str(quickstart.model_dir), findings.answers[0]["path"], str(tmp_path)]
+    done = subprocess.run([sys.executable, "-c", TRAINING, *arguments], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.split()[-2:] == ["True", "True"]  # it learns; saved equals loaded
+
+
 def test_another_size_does_not_continue_a_run(finished, capsys):
     quickstart, _ = finished
     assert main(["--output_dir", str(quickstart.output_dir), "--size", "full"]) == 1
