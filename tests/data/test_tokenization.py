@@ -106,6 +106,32 @@ def test_processes_write_the_store_that_one_writes(world, tokenizers, tmp_path):
     assert load_failures(tmp_path / "two") == load_failures(tmp_path / "one")
 
 
+def test_what_a_kill_left_behind_is_cleaned_up(world, tokenizers, tmp_path):
+    write(corpus_of(world), tokenizers, tmp_path / "store")
+    expected = sorted(path.name for path in (tmp_path / "store").iterdir())
+    # Killed after the store was complete, before it was tidy.
+    (tmp_path / "store" / "shard-00001-of-00005.failures.jsonl").write_text("")
+    (tmp_path / "store" / ".shard-00002-of-00005.parquet.77.tmp").write_bytes(b"half")
+    write(corpus_of(world), tokenizers, tmp_path / "store")
+    assert sorted(path.name for path in (tmp_path / "store").iterdir()) == expected
+
+
+def test_ranks_may_begin_in_the_same_moment(world, tokenizers, tmp_path, monkeypatch):
+    """The other rank makes the folder just after this one has looked for it."""
+    write(corpus_of(world), tokenizers, tmp_path / "store")
+    exists, asked = type(tmp_path).exists, []
+
+    def not_yet(path, **options):
+        if path.name == "token_store.json" and not asked:
+            asked.append(path)
+            return False
+        return exists(path, **options)
+
+    monkeypatch.setattr(type(tmp_path), "exists", not_yet)
+    assert len(write(corpus_of(world), tokenizers, tmp_path / "store")) == 8
+    assert asked
+
+
 # ---- the command ----
 
 

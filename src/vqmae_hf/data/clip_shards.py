@@ -75,11 +75,18 @@ def finish_shards(folder: Path, plan: ShardPlan, count: Callable[[], dict[str, A
         NoClipPreparedError: every clip failed; the shards are deleted, so that the run can be repeated.
     """
     failure_paths = [_failures_path(path) for path in plan.paths(folder)]
+    if not is_complete(folder, plan):
+        _complete(folder, plan, failure_paths, count)
+    # Killed runs leave the file they were writing, or what they had no time to clean up.
+    _delete([*failure_paths, *folder.glob(".shard-*.tmp")])
+
+
+def _complete(folder: Path, plan: ShardPlan, failure_paths: list[Path], count: Callable[[], dict[str, Any]]) -> None:
     try:
         failures = [failure for path in failure_paths for failure in _read_failures(path)]
     except FileNotFoundError:
         if is_complete(folder, plan):
-            return  # another process was faster, and has cleaned up
+            return  # another process was faster, and cleans up
         raise
     if len(failures) == plan.num_rows:
         _delete([*plan.paths(folder), *failure_paths, folder / f"{plan.kind}.json"])
@@ -91,8 +98,6 @@ def finish_shards(folder: Path, plan: ShardPlan, count: Callable[[], dict[str, A
         logger.warning("%s; %s says why.", left_out, folder / FAILURES_NAME)
     totals = {"num_clips": plan.num_rows - len(failures), "num_failures": len(failures)}
     close_folder(folder, plan, {**totals, **count()})
-    # Killed runs leave the file they were writing.
-    _delete([*failure_paths, *folder.glob(".shard-*.tmp")])
 
 
 def load_failures(folder: str | Path) -> list[ClipFailure]:

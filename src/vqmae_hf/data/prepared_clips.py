@@ -111,7 +111,7 @@ def prepare_clips(
         outcomes = clip_outcomes(prepare, corpus, plan, pending, num_processes, seconds_per_clip)
         write_shard = partial(_write_shard, schema=_schema(corpus))
         fill_shards(folder, plan, pending, outcomes, write_shard, description="preparing clips")
-        finish_shards(folder, plan, dict)
+    finish_shards(folder, plan, dict)
     return load_prepared_clips(folder)
 
 

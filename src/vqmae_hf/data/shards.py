@@ -81,6 +81,9 @@ def open_folder(folder: Path, plan: ShardPlan) -> None:
         return
     folder.mkdir(parents=True, exist_ok=True)
     if any(not entry.name.startswith(".") for entry in folder.iterdir()):
+        if manifest.exists():  # another rank, which has begun in this very moment
+            open_folder(folder, plan)
+            return
         raise StaleStoreError(f"{folder} is not empty and has no {manifest.name}; choose an empty or a new folder.")
     write_json(manifest, {"plan": asdict(plan), "complete": False})
 

@@ -98,7 +98,7 @@ def write_token_store(
         )
         if plan.pending(folder):
             return None
-        finish_shards(folder, plan, partial(_totals, plan, folder))
+    finish_shards(folder, plan, partial(_totals, plan, folder))
     return read_token_store_info(folder)
 
 
@@ -271,12 +271,14 @@ def _schema(clips: Dataset, tokenizers: dict[str, PreTrainedModel]) -> pa.Schema
 def _write_shard(path: Path, rows: Iterator[Row], schema: pa.Schema) -> None:
     """Codes as Parquet packs them best: a dictionary with as many bits per code as the codebook needs."""
     waiting: list[Row] = []
+    num_codes = 0
     with parquet.ParquetWriter(path, schema, compression="zstd") as writer:
         for row in rows:
             waiting.append(row)
-            if sum(len(row["audio_codes"]) + len(row["visual_codes"]) for row in waiting) >= CODES_PER_ROW_GROUP:
+            num_codes += len(row["audio_codes"]) + len(row["visual_codes"])
+            if num_codes >= CODES_PER_ROW_GROUP:
                 writer.write_table(_table(waiting, schema))
-                waiting.clear()
+                waiting, num_codes = [], 0
         if waiting:  # `datasets` cannot read a row group without rows, and every clip of a shard may have failed
             writer.write_table(_table(waiting, schema))
 

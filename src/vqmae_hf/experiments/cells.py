@@ -14,7 +14,7 @@ from datasets import Dataset
 
 from vqmae_hf.data.shards import write_json
 from vqmae_hf.data.token_store import load_token_store, read_token_store_info
-from vqmae_hf.evaluation.metrics import class_confusions, classification_metrics
+from vqmae_hf.evaluation.clip_reports import clip_report
 from vqmae_hf.experiments.environment import describe_environment
 from vqmae_hf.experiments.experiment_file import Experiment, System
 from vqmae_hf.experiments.features import SOUND_FEATURES, code_features
@@ -216,31 +216,6 @@ def _run_network(workspace: Workspace, cell: Cell) -> dict[str, Any]:
     shutil.rmtree(run)
     kept = ("classes", "speakers", "best_validation", "test")
     return {name: results[name] for name in kept}
-
-
-def clip_report(clips: Dataset, probabilities: np.ndarray) -> dict[str, Any]:
-    """What `finetune.report_test` gives for a network: `metrics`, `confusion_matrix` and `predictions`.
-
-    Args:
-        clips: (N,) test clips with `clip_id`, `speaker` and `emotion`.
-        probabilities: (N, number of classes).
-    """
-    names = clips.features["emotion"].names
-    labels, predicted = np.asarray(clips["emotion"][:]), probabilities.argmax(axis=1)
-    described = clips.select_columns(["clip_id", "speaker"]).to_list()
-    return {
-        "metrics": classification_metrics(labels, predicted),
-        "confusion_matrix": class_confusions(labels, predicted, len(names)).tolist(),
-        "predictions": [
-            {
-                **clip,
-                "emotion": names[label],
-                "predicted": names[guess],
-                "probabilities": [round(p, 6) for p in row],
-            }
-            for clip, label, guess, row in zip(described, labels, predicted, probabilities.tolist(), strict=True)
-        ],
-    }
 
 
 def _rows(clips: Dataset, speakers: Sequence[str]) -> list[int]:

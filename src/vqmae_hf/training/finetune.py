@@ -16,7 +16,8 @@ from transformers import EarlyStoppingCallback, set_seed
 
 from vqmae_hf.data.shards import write_json
 from vqmae_hf.data.token_store import check_token_store, load_token_store, read_token_store_info
-from vqmae_hf.evaluation.metrics import class_confusions, classification_metrics, make_compute_metrics, pool_windows
+from vqmae_hf.evaluation.clip_reports import clip_report
+from vqmae_hf.evaluation.metrics import make_compute_metrics, pool_windows
 from vqmae_hf.modeling.losses import asymmetric_single_label_loss
 from vqmae_hf.modeling.modeling_vqmae import VQMAEForAudioVisualClassification
 from vqmae_hf.training.arguments import FinetuneArguments
@@ -181,32 +182,15 @@ def report_test(
         "chance": 1 / len(class_names),
         "speakers": {name: sorted(set(part["speaker"])) for name, part in parts.items()},
         "best_validation": trainer.state.best_metric,
-        "test": {"+".join(subset): _ask(trainer, parts["test"], subset, class_names) for subset in subsets},
+        "test": {"+".join(subset): _ask(trainer, parts["test"], subset) for subset in subsets},
     }
 
 
-def _ask(
-    trainer: StageTrainer, test: Dataset, modalities: Sequence[str], class_names: Sequence[str]
-) -> dict[str, Any]:
+def _ask(trainer: StageTrainer, test: Dataset, modalities: Sequence[str]) -> dict[str, Any]:
     data = TokenWindows(test, trainer.model.config, modalities=modalities, windows="all")
     trainer.compute_metrics = None  # that one pools the validation windows
     logits = trainer.predict(data).predictions
-    probabilities = pool_windows(logits, data.clip_index)
-    labels, predicted = np.asarray(data.store["emotion"][:]), probabilities.argmax(axis=1)
-    clips = data.store.select_columns(["clip_id", "speaker"]).to_list()
-    return {
-        "metrics": classification_metrics(labels, predicted),
-        "confusion_matrix": class_confusions(labels, predicted, len(class_names)).tolist(),
-        "predictions": [
-            {
-                **clip,
-                "emotion": class_names[label],
-                "predicted": class_names[guess],
-                "probabilities": [round(p, 6) for p in row],
-            }
-            for clip, label, guess, row in zip(clips, labels, predicted, probabilities.tolist(), strict=True)
-        ],
-    }
+    return clip_report(data.store, pool_windows(logits, data.clip_index))
 
 
 def main(argv: Sequence[str] | None = None) -> None:
