@@ -1,4 +1,4 @@
-"""What one does with a trained model and a file: a clip through its tokens and back."""
+"""A clip through its tokens and back."""
 
 import os
 from dataclasses import dataclass
