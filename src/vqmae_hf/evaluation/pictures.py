@@ -29,6 +29,11 @@ def frame_strip(pixels: torch.Tensor | np.ndarray, num_frames: int = 8) -> np.nd
     return np.concatenate(list(shown.transpose(0, 2, 3, 1)), axis=1)
 
 
+def pixels_to_frames(pixels: torch.Tensor) -> np.ndarray:
+    """Pixel values minus 0.5, (T, 3, H, W), as (T, H, W, 3) uint8."""
+    return ((pixels.float().cpu() + 0.5).clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).numpy()
+
+
 def spectrogram(
     spectra: torch.Tensor | np.ndarray, *, loudest: float | None = None, width: int = 768, height: int = ROW_HEIGHT
 ) -> np.ndarray:

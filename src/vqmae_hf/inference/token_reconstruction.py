@@ -10,6 +10,7 @@ import torch
 
 from vqmae_hf.data.clips import Clip, load_clip
 from vqmae_hf.data.media import write_clip
+from vqmae_hf.evaluation.pictures import pixels_to_frames
 from vqmae_hf.evaluation.sounds import waveform_from_power
 from vqmae_hf.modeling.modeling_audio_vqvae import AudioVQVAEModel
 from vqmae_hf.modeling.modeling_visual_vqvae import VisualVQVAEModel
@@ -84,8 +85,7 @@ def reconstruct_clip(
     if visual_tokenizer is not None and clip.frames is not None:
         pixels = torch.as_tensor(np.asarray(inputs["pixel_values_videos"][0]))
         result.visual_codes = visual_tokenizer.encode(pixels.to(visual_tokenizer.device))
-        decoded = visual_tokenizer.decode(result.visual_codes).cpu()
-        result.frames = ((decoded + 0.5).clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).numpy()
+        result.frames = pixels_to_frames(visual_tokenizer.decode(result.visual_codes))
     if audio_tokenizer is not None and clip.waveform is not None:
         result.spectra = torch.as_tensor(np.asarray(inputs["audio_values"][0]))
         result.audio_codes = audio_tokenizer.encode(result.spectra.to(audio_tokenizer.device))
