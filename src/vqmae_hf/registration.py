@@ -11,6 +11,7 @@ from transformers import (
     AutoModelForPreTraining,
     AutoModelForVideoClassification,
     AutoProcessor,
+    PreTrainedConfig,
 )
 
 # The one exported by transformers is a dummy where torchvision is absent.
@@ -30,30 +31,36 @@ from .modeling.processing_mdvae import MDVAEProcessor
 from .modeling.processing_vqmae import VQMAEProcessor
 from .modeling.video_processing_visual_vqvae import VisualVQVAEVideoProcessor
 
+# Auto class, configuration, and the class that the Auto class makes of it; what is published says the same (`hub.kinds`).
+# No Auto class is for sound and picture together; the two that fit a part both find the classifiers.
+AUTO_CLASSES: tuple[tuple[Any, type[PreTrainedConfig], type], ...] = (
+    (AutoModel, AudioVQVAEConfig, AudioVQVAEModel),
+    (AutoModel, VisualVQVAEConfig, VisualVQVAEModel),
+    (AutoModel, VQMAEConfig, VQMAEModel),
+    (AutoModel, MDVAEConfig, MDVAEModel),
+    (AutoModelForPreTraining, VQMAEConfig, VQMAEForPreTraining),
+    (AutoModelForPreTraining, MDVAEConfig, MDVAEModel),
+    (AutoModelForVideoClassification, VQMAEConfig, VQMAEForAudioVisualClassification),
+    (AutoModelForAudioClassification, VQMAEConfig, VQMAEForAudioVisualClassification),
+    (AutoModelForVideoClassification, MDVAEConfig, MDVAEForAudioVisualClassification),
+    (AutoModelForAudioClassification, MDVAEConfig, MDVAEForAudioVisualClassification),
+    (AutoFeatureExtractor, AudioVQVAEConfig, AudioVQVAEFeatureExtractor),
+    (AutoFeatureExtractor, VQMAEConfig, AudioVQVAEFeatureExtractor),
+    (AutoFeatureExtractor, MDVAEConfig, AudioVQVAEFeatureExtractor),
+    (AutoVideoProcessor, VisualVQVAEConfig, VisualVQVAEVideoProcessor),
+    (AutoVideoProcessor, VQMAEConfig, VisualVQVAEVideoProcessor),
+    (AutoVideoProcessor, MDVAEConfig, VisualVQVAEVideoProcessor),
+    (AutoProcessor, VQMAEConfig, VQMAEProcessor),
+    (AutoProcessor, MDVAEConfig, MDVAEProcessor),
+)
+
 
 def register_auto_classes() -> None:
     """Register every model, processor and the pipeline; doing it twice changes nothing."""
     for config_class in (AudioVQVAEConfig, VisualVQVAEConfig, VQMAEConfig, MDVAEConfig):
         AutoConfig.register(config_class.model_type, config_class, exist_ok=True)
-
-    AutoModel.register(AudioVQVAEConfig, AudioVQVAEModel, exist_ok=True)
-    AutoModel.register(VisualVQVAEConfig, VisualVQVAEModel, exist_ok=True)
-    AutoModel.register(VQMAEConfig, VQMAEModel, exist_ok=True)
-    AutoModel.register(MDVAEConfig, MDVAEModel, exist_ok=True)
-    AutoModelForPreTraining.register(VQMAEConfig, VQMAEForPreTraining, exist_ok=True)
-    AutoModelForPreTraining.register(MDVAEConfig, MDVAEModel, exist_ok=True)
-    # No Auto class is for sound and picture together; the two that fit a part both find the classifier.
-    for auto_class in (AutoModelForVideoClassification, AutoModelForAudioClassification):
-        auto_class.register(VQMAEConfig, VQMAEForAudioVisualClassification, exist_ok=True)
-        auto_class.register(MDVAEConfig, MDVAEForAudioVisualClassification, exist_ok=True)
-
-    for config_class in (AudioVQVAEConfig, VQMAEConfig, MDVAEConfig):
-        AutoFeatureExtractor.register(config_class, AudioVQVAEFeatureExtractor, exist_ok=True)
-    for config_class in (VisualVQVAEConfig, VQMAEConfig, MDVAEConfig):
-        AutoVideoProcessor.register(config_class, VisualVQVAEVideoProcessor, exist_ok=True)
-    AutoProcessor.register(VQMAEConfig, VQMAEProcessor, exist_ok=True)
-    AutoProcessor.register(MDVAEConfig, MDVAEProcessor, exist_ok=True)
-
+    for auto_class, config_class, registered_class in AUTO_CLASSES:
+        auto_class.register(config_class, registered_class, exist_ok=True)
     register_pipeline()
     AudioVisualClassificationPipeline.set_default_clip_loader(_load_clip)
 

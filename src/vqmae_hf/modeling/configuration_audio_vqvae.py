@@ -5,6 +5,8 @@ from typing import Any, Literal
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
 
+from .configuration_base import CheckpointConfig
+
 AUDIO_VQVAE_PRESETS: dict[str, dict[str, Any]] = {
     # [AV], audio tokenizer.
     "vqmae": {},
@@ -24,7 +26,7 @@ AUDIO_VQVAE_PRESETS: dict[str, dict[str, Any]] = {
 
 
 @strict
-class AudioVQVAEConfig(PreTrainedConfig):
+class AudioVQVAEConfig(CheckpointConfig):
     r"""
     Sizes of an [`AudioVQVAEModel`] ([AV] and [MD], audio VQ-VAE). The defaults are those of VQ-MAE-AV.
 

@@ -6,6 +6,7 @@ from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
 
 from .configuration_audio_vqvae import AudioVQVAEConfig, raise_problems
+from .configuration_base import CheckpointConfig
 from .configuration_visual_vqvae import VisualVQVAEConfig
 
 Sizes = tuple[int, ...] | list[int]
@@ -38,7 +39,7 @@ MDVAE_PRESETS: dict[str, dict[str, Any]] = {
 
 
 @strict
-class MDVAEConfig(PreTrainedConfig):
+class MDVAEConfig(CheckpointConfig):
     r"""
     Sizes and choices of an [`MDVAEModel`] ([MD]). The defaults are the paper's.
 

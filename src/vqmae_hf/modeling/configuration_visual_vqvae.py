@@ -3,9 +3,9 @@
 from typing import Any
 
 from huggingface_hub.dataclasses import strict
-from transformers import PreTrainedConfig
 
 from .configuration_audio_vqvae import quantizer_problems, raise_problems
+from .configuration_base import CheckpointConfig
 
 VISUAL_VQVAE_PRESETS: dict[str, dict[str, Any]] = {
     # [AV], visual tokenizer: 96 x 96 pixels -> 24 x 24 codes.
@@ -27,7 +27,7 @@ VISUAL_VQVAE_PRESETS: dict[str, dict[str, Any]] = {
 
 
 @strict
-class VisualVQVAEConfig(PreTrainedConfig):
+class VisualVQVAEConfig(CheckpointConfig):
     r"""
     Sizes of a [`VisualVQVAEModel`] ([AV] and [MD], visual VQ-VAE). The defaults are those of VQ-MAE-AV.
 

@@ -7,6 +7,7 @@ from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
 
 from .configuration_audio_vqvae import AudioVQVAEConfig, raise_problems
+from .configuration_base import CheckpointConfig
 from .configuration_visual_vqvae import VisualVQVAEConfig
 
 SELF_FUSION: dict[str, Any] = {"encoder_fusion": "self", "decoder_fusion": "self", "decoder_num_hidden_layers": 4}
@@ -46,7 +47,7 @@ VQMAE_PRESETS: dict[str, dict[str, Any]] = {
 
 
 @strict
-class VQMAEConfig(PreTrainedConfig):
+class VQMAEConfig(CheckpointConfig):
     r"""
     Sizes and choices of a VQ-MAE ([AV]; [S] with `modalities=("audio",)`). The defaults are those of VQ-MAE-AV with a
     self-attention encoder of 6 layers; [`VQMAEConfig.from_preset`] names the paper's variants.
