@@ -60,7 +60,8 @@ setup(
         "vqmae_hf": ["py.typed", "training/recipes/*.yaml", "experiments/files/*.yaml", "quickstart/*.html.jinja"]
     },
     install_requires=REQUIREMENTS,
-    entry_points={"console_scripts": ["vqmae-hf=vqmae_hf.cli.__main__:main"]},
+    py_modules=["vqmae_hf_command"],  # beside the package: what importing it costs, the command puts off
+    entry_points={"console_scripts": ["vqmae-hf=vqmae_hf_command:main"]},
     extras_require={"test": TEST, "demo": DEMO, "lora": LORA, "dev": DEV},
     classifiers=[
         "Development Status :: 4 - Beta",

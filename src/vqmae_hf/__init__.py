@@ -5,10 +5,10 @@ Audiovisual speech representation learning and emotion recognition, the Hugging 
 Everything that touches files (PyAV, OpenCV, datasets, ...) is imported when it is first used.
 """
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from .registration import register_auto_classes
 from .version import __version__
 
 # Public name -> the module that defines it.
@@ -78,4 +78,8 @@ def __dir__() -> list[str]:
     return sorted(__all__)
 
 
-register_auto_classes()
+# The command line shows its help without torch, and registers when a verb runs (see `vqmae_hf_command`).
+if os.environ.get("VQMAE_HF_REGISTER_ON_IMPORT", "1") != "0":
+    from .registration import register_auto_classes
+
+    register_auto_classes()

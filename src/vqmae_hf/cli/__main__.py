@@ -1,26 +1,40 @@
 """`vqmae-hf`, also as `python -m vqmae_hf.cli` for launchers: `accelerate launch -m vqmae_hf.cli tokenize ...`."""
 
+import os
 import sys
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.markup import escape
 
+from vqmae_hf.cli.info import info
+from vqmae_hf.cli.predict import predict
+from vqmae_hf.cli.reconstruct import reconstruct
+from vqmae_hf.cli.running import Verbs
+from vqmae_hf.cli.synth import synth
 from vqmae_hf.cli.tokenize import tokenize
 from vqmae_hf.version import __version__
 
-# Exit codes: 0 done, 1 it could not be done (the message says why), 2 the command line makes no sense.
-FAILURE = 1
+# Of the libraries that draw bars of their own; read when they are imported, so before anything else.
+BAR_SWITCHES = ("TQDM_DISABLE", "HF_HUB_DISABLE_PROGRESS_BARS", "HF_DATASETS_DISABLE_PROGRESS_BARS")
+
+OPTIONS_WITH_UNDERSCORES = {"token_normalize_func": lambda name: name.replace("_", "-")}
 
 app = typer.Typer(
     name="vqmae-hf",
-    help="Audiovisual speech representation learning and emotion recognition.",
+    cls=Verbs,
+    help="Emotion from talking faces, voice and picture together: use models, look into them, train and publish them.",
+    epilog="Exit codes: 0 done, 1 it could not be done (the message says why), 2 the command line makes no sense, 3 some of "
+    "several clips could not be used, 4 a defect of vqmae-hf, 130 interrupted.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
+    context_settings=OPTIONS_WITH_UNDERSCORES,
 )
-app.command()(tokenize)
+for function in (predict, reconstruct):
+    app.command(rich_help_panel="Use a model", context_settings=OPTIONS_WITH_UNDERSCORES)(function)
+for function in (synth, tokenize):
+    app.command(rich_help_panel="Data and training", context_settings=OPTIONS_WITH_UNDERSCORES)(function)
+app.command(rich_help_panel="Around it", context_settings=OPTIONS_WITH_UNDERSCORES)(info)
 
 
 def _print_version(wanted: bool) -> None:
@@ -34,22 +48,17 @@ def options(
     version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show the trace of an error.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the trace of an error; goes with every verb.")] = False,
 ) -> None:
     """What every verb takes."""
 
 
 def main() -> None:
-    """Run a verb; what goes wrong is one readable message, unless `--debug` asks for the trace."""
-    if "--debug" in sys.argv:
-        sys.argv.remove("--debug")  # wherever it stands
-        app()
-        return
-    try:
-        app()
-    except (ValueError, OSError, RuntimeError) as error:
-        Console(stderr=True, soft_wrap=True).print(f"[bold red]Error:[/] {escape(str(error))}")
-        sys.exit(FAILURE)
+    """Run a verb; the exit code says how it went, see `vqmae-hf --help`."""
+    if {"--quiet", "-q"} & set(sys.argv) or not sys.stderr.isatty():
+        for switch in BAR_SWITCHES:
+            os.environ.setdefault(switch, "1")
+    app()
 
 
 if __name__ == "__main__":

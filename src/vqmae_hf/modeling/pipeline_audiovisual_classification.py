@@ -184,8 +184,7 @@ class AudioVisualClassificationPipeline(Pipeline):
         """Logits (W, C) of one clip -> its best labels, by the mean score over the windows."""
         config: Any = self.model.config
         if function_to_apply is None:
-            by_problem = {"regression": "none", "multi_label_classification": "sigmoid"}
-            function_to_apply = by_problem.get(config.problem_type or "", "softmax")
+            function_to_apply = score_function_of(config)
         logits = model_outputs["logits"][0].float()  # a list of one clip, or (1, W, C) out of a batch
         scores = SCORE_FUNCTIONS[function_to_apply](logits).mean(0)
         best = scores.topk(len(scores) if top_k is None else min(top_k, len(scores)))
@@ -259,6 +258,12 @@ class AudioVisualClassificationPipeline(Pipeline):
         """The default of this class, or of the installed package's where this class came with a checkpoint's code."""
         registered = PIPELINE_REGISTRY.supported_tasks.get(TASK, {}).get("impl")
         return self.default_clip_loader or getattr(registered, "default_clip_loader", None)
+
+
+def score_function_of(config: Any) -> str:
+    """Which of `SCORE_FUNCTIONS` a classifier's logits are made for."""
+    by_problem = {"regression": "none", "multi_label_classification": "sigmoid"}
+    return by_problem.get(config.problem_type or "", "softmax")
 
 
 def clip_fields(clip: Any, name: str) -> dict[str, Any]:
