@@ -57,7 +57,13 @@ setup(
     package_dir={"": "src"},
     packages=find_packages("src"),
     package_data={
-        "vqmae_hf": ["py.typed", "training/recipes/*.yaml", "experiments/files/*.yaml", "quickstart/*.html.jinja"]
+        "vqmae_hf": [
+            "py.typed",
+            "training/recipes/*.yaml",
+            "experiments/files/*.yaml",
+            "quickstart/*.html.jinja",
+            "own_corpus/*.html.jinja",
+        ]
     },
     install_requires=REQUIREMENTS,
     py_modules=["vqmae_hf_command"],  # beside the package: what importing it costs, the command puts off

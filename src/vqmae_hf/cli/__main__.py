@@ -2,7 +2,8 @@
 
 import os
 import sys
-from typing import Annotated
+from collections.abc import Callable
+from typing import Annotated, Any
 
 import typer
 
@@ -12,6 +13,7 @@ from vqmae_hf.cli.reconstruct import reconstruct
 from vqmae_hf.cli.running import Verbs
 from vqmae_hf.cli.synth import synth
 from vqmae_hf.cli.tokenize import tokenize
+from vqmae_hf.cli.train import FURTHER_ARGUMENTS, audio_tokenizer, finetune, pretrain, visual_tokenizer
 from vqmae_hf.version import __version__
 
 # Of the libraries that draw bars of their own; read when they are imported, so before anything else.
@@ -30,11 +32,24 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings=OPTIONS_WITH_UNDERSCORES,
 )
-for function in (predict, reconstruct):
-    app.command(rich_help_panel="Use a model", context_settings=OPTIONS_WITH_UNDERSCORES)(function)
-for function in (synth, tokenize):
-    app.command(rich_help_panel="Data and training", context_settings=OPTIONS_WITH_UNDERSCORES)(function)
-app.command(rich_help_panel="Around it", context_settings=OPTIONS_WITH_UNDERSCORES)(info)
+
+
+def _add(group: typer.Typer, panel: str, *functions: Callable[..., None], **settings: Any) -> None:
+    for function in functions:
+        group.command(rich_help_panel=panel, context_settings={**OPTIONS_WITH_UNDERSCORES, **settings})(function)
+
+
+train = typer.Typer(
+    help="Train a classifier on your own clips (finetune FOLDER), or one stage after the other.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+)
+_add(app, "Use a model", predict, reconstruct)
+_add(app, "Data and training", synth, tokenize)
+app.add_typer(train, name="train", rich_help_panel="Data and training")
+_add(train, "All stages at once, or the last one", finetune, **FURTHER_ARGUMENTS)
+_add(train, "Stage by stage", audio_tokenizer, visual_tokenizer, pretrain, **FURTHER_ARGUMENTS)
+_add(app, "Around it", info)
 
 
 def _print_version(wanted: bool) -> None:

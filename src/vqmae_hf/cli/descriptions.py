@@ -151,7 +151,7 @@ def describe_corpus(path: Path) -> Description:
         CorpusError: the folder holds neither.
     """
     from vqmae_hf.data.corpora import list_corpus
-    from vqmae_hf.training.own_clips import folder_layout
+    from vqmae_hf.own_corpus.clips import folder_layout
 
     layout = folder_layout(path)
     listing = list_corpus(layout, path)

@@ -18,6 +18,7 @@ from vqmae_hf.data.shards import write_json
 from vqmae_hf.data.token_store import check_token_store, load_token_store, read_token_store_info
 from vqmae_hf.evaluation.clip_reports import clip_report
 from vqmae_hf.evaluation.metrics import make_compute_metrics, pool_windows
+from vqmae_hf.modeling.configuration_vqmae import VQMAEConfig
 from vqmae_hf.modeling.losses import asymmetric_single_label_loss
 from vqmae_hf.modeling.modeling_vqmae import VQMAEForAudioVisualClassification
 from vqmae_hf.training.arguments import FinetuneArguments
@@ -119,7 +120,7 @@ def build_classifier(args: FinetuneArguments, class_names: Sequence[str]) -> VQM
         if getattr(args, name) is not None:
             fields[name] = getattr(args, name)
     if args.pretrained is not None:
-        model = VQMAEForAudioVisualClassification.from_pretrained(args.pretrained, **fields)
+        model = load_pretrained(args.pretrained, **fields)
     else:
         tokenizers = load_tokenizers(args.audio_tokenizer, args.visual_tokenizer)
         model = build_vqmae(VQMAEForAudioVisualClassification, args.model_preset, tokenizers, **fields)
@@ -128,6 +129,17 @@ def build_classifier(args: FinetuneArguments, class_names: Sequence[str]) -> VQM
         raise ValueError(
             f"modalities={args.modalities}: the model has {list(model.config.modalities)} and no {absent}."
         )
+    return model
+
+
+def load_pretrained(pretrained: str, **fields: Any) -> VQMAEForAudioVisualClassification:
+    """A classifier on the encoder of a checkpoint; what a checkpoint knew of other classes than these is forgotten."""
+    model_class = VQMAEForAudioVisualClassification
+    before = VQMAEConfig.from_pretrained(pretrained)
+    knew_others = model_class.__name__ in (before.architectures or []) and before.id2label != fields["id2label"]
+    model = model_class.from_pretrained(pretrained, ignore_mismatched_sizes=knew_others, **fields)
+    if knew_others:
+        model.classifier.apply(model._init_weights)
     return model
 
 

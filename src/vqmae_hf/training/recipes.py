@@ -4,11 +4,12 @@ Packaged ones lie in the folder `recipes/` as `<stage>-<name>.yaml`; `--recipe <
 keyword arguments override what a recipe says.
 """
 
+import argparse
 import difflib
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import yaml
 from transformers import HfArgumentParser
@@ -70,9 +71,32 @@ def build_arguments(argument_class: type[Arguments], recipe: str | None = None, 
     return _parse(_parser(argument_class), argument_class, recipe, values, [])
 
 
+def read_flags(argument_class: type, argv: Sequence[str]) -> dict[str, Any]:
+    """What a command line says, by argument; nothing of what it leaves to defaults. Unchecked, as recipes are."""
+    parser = _parser(argument_class)
+    for action in parser._actions:
+        action.default = argparse.SUPPRESS
+    return vars(parser.parse_args(list(argv)))
+
+
+def describe_arguments(argument_class: type) -> str:
+    """Every argument of a program with its meaning and default, as `--help` shows them."""
+    return _parser(argument_class).format_help()
+
+
+class _ArgumentParser(HfArgumentParser):
+    """Says what is wrong in one line, where argparse would print two hundred arguments first."""
+
+    def error(self, message: str) -> NoReturn:
+        unknown = message.removeprefix("unrecognized arguments: ").split()[0]
+        known = {option for action in self._actions for option in action.option_strings}
+        suggestion = _suggestion(unknown.split("=")[0], known) if unknown.startswith("--") else ""
+        self.exit(2, f"error: {message}{suggestion}; --help lists all arguments\n")
+
+
 def _parser(argument_class: type) -> HfArgumentParser:
     # Without abbreviations: --corpus must not be taken for --corpus_root.
-    return HfArgumentParser(argument_class, description=argument_class.__doc__, allow_abbrev=False)
+    return _ArgumentParser(argument_class, description=argument_class.__doc__, allow_abbrev=False)
 
 
 def _parse(
