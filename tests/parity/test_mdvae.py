@@ -3,8 +3,7 @@
 import pytest
 import torch
 
-from vqmae_hf.conversion import ConversionError
-from vqmae_hf.conversion_mdvae import convert_mdvae
+from vqmae_hf.conversion import ConversionError, convert_mdvae
 from vqmae_hf.modeling.configuration_mdvae import MDVAEConfig
 from vqmae_hf.modeling.losses import itakura_saito
 from vqmae_hf.modeling.mdvae_losses import mean_over_real_items

@@ -6,13 +6,9 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from vqmae_hf.conversion import (
-    AUDIO_VQVAE_KEYS,
-    convert_audio_vqvae,
-    convert_visual_vqvae,
-    map_keys,
-    visual_vqvae_keys,
-)
+from vqmae_hf.conversion import convert_audio_vqvae, convert_visual_vqvae
+from vqmae_hf.conversion.renaming import map_keys
+from vqmae_hf.conversion.tokenizer_names import AUDIO_VQVAE_KEYS, visual_vqvae_keys
 from vqmae_hf.modeling.losses import itakura_saito_divergence
 
 from .conftest import assert_matches

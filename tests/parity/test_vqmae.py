@@ -3,15 +3,9 @@
 import pytest
 import torch
 
-from vqmae_hf.conversion import (
-    CLASSIFIER_KEYS,
-    VQMAE_KEYS,
-    convert_classifier,
-    convert_vqmae,
-    map_keys,
-    split_attention,
-)
-from vqmae_hf.modeling.configuration_vqmae import VQMAEConfig
+from vqmae_hf.conversion import convert_classifier, convert_vqmae
+from vqmae_hf.conversion.renaming import map_keys, split_attention
+from vqmae_hf.conversion.vqmae_names import CLASSIFIER_KEYS, VQMAE_KEYS
 from vqmae_hf.modeling.losses import asymmetric_single_label_loss, info_nce
 from vqmae_hf.modeling.token_tubes import (
     audio_codes_to_tubes,
@@ -31,41 +25,46 @@ AUTOENCODERS = [
 ]
 
 
-def config_of(recorded: dict, **choices) -> VQMAEConfig:
-    """Clips whose 24 visual and 16 audio tubes have the recorded extents of 8 and 4 codes."""
-    return VQMAEConfig(
-        audio_num_spectra=8,
-        audio_codes_per_spectrum=8,
-        audio_tube_size=(2, 2),
-        audio_codebook_size=recorded["num_embeddings_a"],
-        audio_code_dim=recorded["emb_dim_a"],
-        visual_num_frames=12,
-        visual_codes_per_side=4,
-        visual_tube_size=(2, 2, 2),
-        visual_codebook_size=recorded["num_embeddings_v"],
-        visual_code_dim=recorded["emb_dim_v"],
-        num_hidden_layers=recorded["encoder_num_layer"],
-        num_attention_heads=recorded["encoder_num_head"],
-        decoder_num_hidden_layers=recorded["decoder_num_layer"],
-        decoder_num_attention_heads=recorded["decoder_num_head"],
-        mlp_ratio=recorded["mlp_ratio"],
+# Clips whose 24 visual and 16 audio tubes have the recorded extents of 8 and 4 codes, which no tensor shows.
+EXTENTS = {
+    "audio_num_spectra": 8,
+    "audio_codes_per_spectrum": 8,
+    "audio_tube_size": (2, 2),
+    "visual_num_frames": 12,
+    "visual_codes_per_side": 4,
+    "visual_tube_size": (2, 2, 2),
+}
+
+
+def assert_sizes(config, recorded: dict, **choices) -> None:
+    """What was inferred from the tensors is what the authors' model was made with."""
+    expected = {
+        "audio_codebook_size": recorded["num_embeddings_a"],
+        "audio_code_dim": recorded["emb_dim_a"],
+        "visual_codebook_size": recorded["num_embeddings_v"],
+        "visual_code_dim": recorded["emb_dim_v"],
+        "num_hidden_layers": recorded["encoder_num_layer"],
+        "num_attention_heads": recorded["encoder_num_head"],
+        "encoder_fusion": "cross" if recorded["encoder_cross_attention"] else "self",
+        "mlp_ratio": recorded["mlp_ratio"],
         **choices,
-    )
+    }
+    assert {name: getattr(config, name) for name in expected} == expected
 
 
 def autoencoder(recording: dict):
     recorded = recording["config"]
-    fusion = {True: "cross", False: "self"}
-    config = config_of(
+    model = convert_vqmae(recording["state_dict"], **EXTENTS)
+    assert_sizes(
+        model.config,
         recorded,
-        encoder_fusion=fusion[recorded["encoder_cross_attention"]],
-        decoder_fusion=fusion[recorded["decoder_cross_attention"]],
+        decoder_num_hidden_layers=recorded["decoder_num_layer"],
+        decoder_num_attention_heads=recorded["decoder_num_head"],
+        decoder_fusion="cross" if recorded["decoder_cross_attention"] else "self",
         contrastive=recorded["contrastive"],
-        global_representation="attention_pooling" if recorded["contrastive"] else None,
-        classifier_pooling="mean",
         position_embedding="learned" if recorded["pos_embedding_trained"] else "sinusoidal",
     )
-    return convert_vqmae(recording["state_dict"], config)
+    return model
 
 
 def inputs_of(model, recording: dict) -> dict[str, torch.Tensor]:
@@ -155,16 +154,9 @@ CLASSIFIERS = {
 @pytest.mark.parametrize("name", CLASSIFIERS)
 def test_classifier(parity, name):
     recording, pooling = parity(name), CLASSIFIERS[name]
-    recorded = recording["config"]
-    config = config_of(
-        recorded,
-        encoder_fusion="cross" if recorded["encoder_cross_attention"] else "self",
-        contrastive=False,
-        classifier_pooling=pooling,
-        global_representation="attention_pooling" if pooling == "attention" else None,
-        num_labels=recorded["num_classes"],
-    )
-    model = convert_classifier(recording["state_dict"], config)
+    model = convert_classifier(recording["state_dict"], **EXTENTS)
+    classes = recording["config"]["num_classes"]
+    assert_sizes(model.config, recording["config"], classifier_pooling=pooling, num_labels=classes)
     model.set_attn_implementation("eager")
     output = model(**inputs_of(model, recording), labels=recording["y"], output_global_attentions=True)
     assert_matches(output.logits, recording["logits"], "logits")
@@ -189,21 +181,14 @@ def test_speech_only(parity):
     """VQ-MAE-S. Theirs leaves one masked tube per clip out of the loss, so the loss is compared on the logits."""
     recording = parity("vqmae_s_tiny_random")
     recorded = recording["config"]
-    config = VQMAEConfig(
-        modalities=("audio",),
-        audio_num_spectra=40,
-        audio_codes_per_spectrum=32,
-        audio_tube_size=(2, 2),
-        audio_codebook_size=recorded["num_embeddings"],
-        audio_code_dim=recorded["emb_dim"],
-        num_hidden_layers=recorded["encoder_layer"],
-        num_attention_heads=recorded["encoder_head"],
-        decoder_num_hidden_layers=recorded["decoder_layer"],
-        decoder_num_attention_heads=recorded["decoder_head"],
-        mlp_ratio=4,
-        global_representation="cls_token",
+    extents = {"audio_num_spectra": 40, "audio_codes_per_spectrum": 32, "audio_tube_size": (2, 2)}
+    model = convert_vqmae(recording["state_dict"], **extents)
+    config = model.config
+    assert (config.modalities, config.global_representation, config.mlp_ratio) == (("audio",), "cls_token", 4)
+    assert (config.num_hidden_layers, config.decoder_num_hidden_layers) == (
+        recorded["encoder_layer"],
+        recorded["decoder_layer"],
     )
-    model = convert_vqmae(recording["state_dict"], config)
     codes = audio_tubes_to_codes(recording["x"], config.audio_grid, config.audio_tube_size)
     keep = recording["keep"]
     visible = recording["forward_indexes"][:keep]  # (keep, B)
