@@ -33,7 +33,7 @@ from vqmae_hf.data.corpora import load_corpus
 from vqmae_hf.data.media import FrameReader
 from vqmae_hf.data.prepared_clips import prepare_row
 from vqmae_hf.data.token_store import load_token_store, read_token_store_info
-from vqmae_hf.data.tokenization import ClipEncoder, decoding_options
+from vqmae_hf.data.tokenization import ClipEncoder, TokenFormat, decoding_options
 from vqmae_hf.training.assembly import load_tokenizers, processor_for_tokenizers
 from vqmae_hf.training.codebook_start import start_codebook
 from vqmae_hf.training.token_batches import CodeCollator, TokenWindows
@@ -68,7 +68,7 @@ def time_steps(corpus: Any, tokenizers: dict[str, Any], num_clips: int) -> dict[
     torch.set_num_threads(1)
     processor = processor_for_tokenizers(tokenizers)
     options = {**decoding_options(processor, tokenizers), "on_missing_face": "center"}
-    encode = ClipEncoder(tokenizers, processor, None)
+    encode = ClipEncoder(tokenizers, processor, None, TokenFormat())
     speeds: dict[str, list[float]] = {}
 
     def measure(name: str, seconds: float, function: Any) -> Any:

@@ -37,7 +37,7 @@ def fake_corpus(num_speakers=6, clips_per_emotion=1, broken=()):
     return Dataset.from_dict(columns, features=features)
 
 
-def fake_load_clip(source, *, audio_source=None, face_size=64, frames=50, **options):
+def fake_load_clip(source, *, audio_source=None, face_size=64, frames=50, frames_per_second=25, **options):
     """Stands in for `load_clip`; even speakers' clips have `frames` frames, odd ones' are longer."""
     name = Path(source["path"]).stem
     if "broken" in name:
@@ -51,8 +51,8 @@ def fake_load_clip(source, *, audio_source=None, face_size=64, frames=50, **opti
     for t in range(T):
         row, column = (corner + 2 * np.array([np.sin(t / 3), np.cos(t / 5)])).astype(int)
         pictures[t, row : row + side, column : column + side, kind] = 255
-    time = np.arange(T * SAMPLING_RATE // 25) / SAMPLING_RATE
+    time = np.arange(round(T * SAMPLING_RATE / frames_per_second)) / SAMPLING_RATE
     waveform = np.sin(2 * np.pi * (300 + 400 * kind + 10 * number) * time) + 0.05 * generator.standard_normal(
         len(time)
     )
-    return Clip(pictures, waveform.astype(np.float32) * 0.3, 25, SAMPLING_RATE, np.zeros((T, 4)), name)
+    return Clip(pictures, waveform.astype(np.float32) * 0.3, frames_per_second, SAMPLING_RATE, np.zeros((T, 4)), name)

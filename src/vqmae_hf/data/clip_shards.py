@@ -7,6 +7,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import pyarrow as pa
 from tqdm.auto import tqdm
 
 from vqmae_hf.data.shards import ShardPlan, atomic_path, close_folder, is_complete, write_lines
@@ -60,6 +61,13 @@ def fill_shards(
                 write_shard(unfinished, _successes(islice(outcomes, len(plan.rows(shard))), failures, bar))
                 # First, so that a shard that is there has its failures beside it.
                 write_lines(_failures_path(path), (failure._asdict() for failure in failures))
+
+
+def write_record_batches(path: Path, rows: Iterable[Row], schema: pa.Schema) -> None:
+    """Write an Arrow file of one record batch per clip, so that a shard is never in memory."""
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_stream(sink, schema) as writer:
+        for row in rows:
+            writer.write_batch(pa.RecordBatch.from_pylist([row], schema=schema))
 
 
 def finish_shards(folder: Path, plan: ShardPlan, count: Callable[[], dict[str, Any]]) -> None:

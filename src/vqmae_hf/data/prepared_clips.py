@@ -18,6 +18,7 @@ from vqmae_hf.data.clip_shards import (
     fill_shards,
     finish_shards,
     load_failures,
+    write_record_batches,
 )
 from vqmae_hf.data.clips import Clip, load_clip
 from vqmae_hf.data.shards import (
@@ -109,7 +110,7 @@ def prepare_clips(
         pending = plan.pending(folder)
         prepare = partial(prepare_row, clip_options=clip_options)
         outcomes = clip_outcomes(prepare, corpus, plan, pending, num_processes, seconds_per_clip)
-        write_shard = partial(_write_shard, schema=_schema(corpus))
+        write_shard = partial(write_record_batches, schema=_schema(corpus))
         fill_shards(folder, plan, pending, outcomes, write_shard, description="preparing clips")
     finish_shards(folder, plan, dict)
     return load_prepared_clips(folder)
@@ -218,10 +219,3 @@ def _load_row(row: dict[str, Any], clip_options: dict[str, Any]) -> Clip:
 
 def _schema(corpus: Dataset) -> pa.Schema:
     return Features({**label_columns(corpus, MEDIA_COLUMNS).features, **MEDIA_FEATURES}).arrow_schema
-
-
-def _write_shard(path: Path, rows: Iterator[Row], schema: pa.Schema) -> None:
-    """One record batch per clip, so that a shard is never in memory."""
-    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_stream(sink, schema) as writer:
-        for row in rows:
-            writer.write_batch(pa.RecordBatch.from_pylist([row], schema=schema))

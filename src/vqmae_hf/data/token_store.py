@@ -8,17 +8,30 @@ codes of one are never taken for those of another.
 """
 
 import dataclasses
-import hashlib
-import json
 from pathlib import Path
-from typing import Any
 
-import fsspec
-import torch
 from datasets import Dataset, load_dataset
-from transformers import PreTrainedConfig, PreTrainedModel
+from transformers import PreTrainedModel
 
-from vqmae_hf.data.shards import StaleStoreError, check_complete, plan_from_manifest
+from vqmae_hf.data.encoded_stores import (
+    check_fingerprints,
+    join_address,
+    rates_and_totals,
+    read_store_manifest,
+    tokenizer_fingerprint,
+    tokenizer_records,
+)
+from vqmae_hf.data.shards import plan_from_manifest
+
+__all__ = [
+    "TokenStoreInfo",
+    "TokenizerRecord",
+    "check_token_store",
+    "load_token_store",
+    "read_token_store_info",
+    "shard_addresses",
+    "tokenizer_fingerprint",
+]
 
 KIND = "token_store"
 
@@ -47,21 +60,6 @@ class TokenStoreInfo:
     speakers: tuple[str, ...]
 
 
-def tokenizer_fingerprint(tokenizer: PreTrainedModel) -> str:
-    """Digest (32 hexadecimal digits) of everything that a tokenizer's codes depend on: its configuration and weights.
-
-    It is the same before and after saving, and inside a `VQMAE` checkpoint; another precision is another tokenizer.
-    """
-    inherited = {field.name for field in dataclasses.fields(PreTrainedConfig)}
-    own = {field.name for field in dataclasses.fields(tokenizer.config)} - inherited
-    digest = hashlib.sha256(tokenizer.config.model_type.encode())
-    digest.update(json.dumps({name: getattr(tokenizer.config, name) for name in sorted(own)}).encode())
-    for name, tensor in sorted(tokenizer.state_dict().items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
-    return digest.hexdigest()[:32]
-
-
 def read_token_store_info(folder: str | Path) -> TokenStoreInfo:
     """The head of a store, local or at any address that fsspec opens (`s3://`, `hf://datasets/`, ...).
 
@@ -69,17 +67,8 @@ def read_token_store_info(folder: str | Path) -> TokenStoreInfo:
         FileNotFoundError: no store there.
         IncompleteStoreError: its making was interrupted.
     """
-    manifest = _read_manifest(str(folder))
-    parameters = manifest["plan"]["parameters"]
-    records = {
-        name: None
-        if record is None
-        else TokenizerRecord(**{**record, "codes_per_step": tuple(record["codes_per_step"])})
-        for name, record in parameters["tokenizers"].items()
-    }
-    totals = {name: manifest[name] for name in ("num_clips", "num_spectra", "num_frames")}
-    rates = {name: parameters[name] for name in ("sampling_rate", "hop_length", "frames_per_second")}
-    return TokenStoreInfo(**records, **rates, **totals, speakers=tuple(manifest["speakers"]))
+    manifest = read_store_manifest(str(folder), KIND)
+    return TokenStoreInfo(**tokenizer_records(manifest, TokenizerRecord), **rates_and_totals(manifest))
 
 
 def load_token_store(
@@ -111,8 +100,8 @@ def load_token_store(
 
 def shard_addresses(folder: str | Path) -> list[str]:
     """Addresses of the Parquet files of a store, in order; errors as of `read_token_store_info`."""
-    plan = plan_from_manifest(_read_manifest(str(folder)))
-    return [_join(str(folder), path.name) for path in plan.paths(Path())]
+    plan = plan_from_manifest(read_store_manifest(str(folder), KIND))
+    return [join_address(str(folder), path.name) for path in plan.paths(Path())]
 
 
 def check_token_store(
@@ -123,38 +112,9 @@ def check_token_store(
 ) -> None:
     """Refuse the codes of other tokenizers than these; arguments and errors as of `load_token_store`."""
     info = read_token_store_info(folder)
-    for modality, expected in (("audio", audio_tokenizer), ("visual", visual_tokenizer)):
-        if expected is not None:
-            _check_fingerprint(str(folder), modality, getattr(info, modality), expected)
-
-
-def _read_manifest(folder: str) -> dict[str, Any]:
-    path = _join(folder, f"{KIND}.json")
-    try:
-        with fsspec.open(path, encoding="utf-8", mode="r") as lines:
-            manifest = json.load(lines)
-    except FileNotFoundError as error:
-        raise FileNotFoundError(
-            f"{folder} is no token store: it has no {KIND}.json. Make one with `vqmae-hf tokenize`."
-        ) from error
-    check_complete(manifest, folder)
-    return manifest
-
-
-def _join(folder: str, name: str) -> str:
-    return f"{folder.rstrip('/')}/{name}"
-
-
-def _check_fingerprint(
-    folder: str, modality: str, record: TokenizerRecord | None, expected: PreTrainedModel | str
-) -> None:
-    wanted = expected if isinstance(expected, str) else tokenizer_fingerprint(expected)
-    if record is None:
-        raise StaleStoreError(
-            f"{folder} has no {modality} codes; tokenize the corpus with the {modality} tokenizer too."
-        )
-    if record.fingerprint != wanted:
-        raise StaleStoreError(
-            f"{folder} holds the codes of another {modality} tokenizer (fingerprint {record.fingerprint}, expected "
-            f"{wanted}). Tokenize the corpus again, into a new folder, or use the tokenizer that made it."
-        )
+    check_fingerprints(
+        str(folder),
+        KIND,
+        {"audio": info.audio, "visual": info.visual},
+        {"audio": audio_tokenizer, "visual": visual_tokenizer},
+    )

@@ -11,6 +11,8 @@ from .configuration_visual_vqvae import VisualVQVAEConfig
 
 Sizes = tuple[int, ...] | list[int]
 
+LATENTS = ("w", "z_av", "z_a", "z_v")
+
 MDVAE_PRESETS: dict[str, dict[str, Any]] = {
     # The model of [MD]: 8.5 M parameters without tokenizers.
     "mdvae": {},
@@ -60,7 +62,14 @@ class MDVAEConfig(CheckpointConfig):
         audio_decoder_sizes, visual_decoder_sizes (`tuple[int, ...]`): hidden layers of the decoders.
         audio_reconstruction_loss, visual_reconstruction_loss (`"squared_error"` or `"itakura_saito"`): the second for
             features that are never negative, such as power spectra; its decoder ends in an exponential.
+        audio_feature_scale, visual_feature_scale (`float`): what the features are divided by before inference, and their
+            errors in the loss. With their root mean square deviation a feature counts the same whatever the tokenizer's
+            units are, so that the divergences weigh the same beside it; 1 in [MD].
         kl_weight (`float`): beta, weight of the Kullback-Leibler terms.
+        w_kl_weight, z_av_kl_weight, z_a_kl_weight, z_v_kl_weight (`float`): further factors on the term of each latent, 1 in
+            [MD]. The objective of [MD] takes w's divergence per clip and everything else per frame; 1 / `num_frames` for w
+            makes it the evidence lower bound. Between 1 and 2 for z_av, what both modalities need is cheapest there and
+            what one needs is cheaper in its own latent.
         free_bits (`float`): bits per number of a latent that cost nothing (mean over clips and frames); 0 in [MD].
         classifier_loss (`"asymmetric"` or `"cross_entropy"`): of the classification head.
         freeze_encoder (`bool`): whether the classification head alone is trained.
@@ -98,7 +107,13 @@ class MDVAEConfig(CheckpointConfig):
     visual_decoder_sizes: Sizes = (512, 1024)
     audio_reconstruction_loss: Literal["squared_error", "itakura_saito"] = "squared_error"
     visual_reconstruction_loss: Literal["squared_error", "itakura_saito"] = "squared_error"
+    audio_feature_scale: float | int = 1.0
+    visual_feature_scale: float | int = 1.0
     kl_weight: float | int = 1.0
+    w_kl_weight: float | int = 1.0
+    z_av_kl_weight: float | int = 1.0
+    z_a_kl_weight: float | int = 1.0
+    z_v_kl_weight: float | int = 1.0
     free_bits: float | int = 0.0
     classifier_loss: Literal["asymmetric", "cross_entropy"] = "asymmetric"
     freeze_encoder: bool = False
@@ -169,8 +184,13 @@ class MDVAEConfig(CheckpointConfig):
             problems.append(f"modalities={tuple(self.modalities)} names one twice")
         problems += [
             f"{name}={getattr(self, name)} cannot be negative"
-            for name in ("kl_weight", "free_bits")
+            for name in ("kl_weight", *(f"{latent}_kl_weight" for latent in LATENTS), "free_bits")
             if getattr(self, name) < 0
+        ]
+        problems += [
+            f"{name}={getattr(self, name)} must be positive"
+            for name in ("audio_feature_scale", "visual_feature_scale")
+            if not getattr(self, name) > 0
         ]
         raise_problems(self, problems)
 

@@ -82,7 +82,7 @@ class LatentSpace:
         for modality, decoder in self.decoders.items():
             dtype = next(decoder.parameters()).dtype
             parts = [latents[part].to(dtype) for part in DECODER_INPUTS[modality] if latents.get(part) is not None]
-            decoded[modality] = decoder(parts)
+            decoded[modality] = decoder(parts) * getattr(self.config, f"{modality}_feature_scale")
         return decoded
 
     def decode_audio(self, audio_features: torch.Tensor, frame_mask: torch.Tensor | None = None) -> torch.Tensor:

@@ -259,10 +259,12 @@ class MDVAEModel(MDVAEPreTrainedModel, LatentSpace):
         return [("z_av",), ("z_a", "z_v")]
 
     def embed_features(self, features: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """f_a = x_a and f_v, the reduced x_v, by modality: (B, T, D), in the precision of inference."""
+        """f_a = x_a and f_v, the reduced x_v, by modality, from features in units of their scale: (B, T, D), in the precision
+        of inference."""
         dtype = next(self.static_latent.parameters()).dtype
         embedded = {}
         for modality, values in features.items():
+            values = values / getattr(self.config, f"{modality}_feature_scale")
             if modality == "visual" and self.visual_embedding is not None:
                 values = self.visual_embedding(values.to(next(self.visual_embedding.parameters()).dtype))
             embedded[modality] = values.to(dtype)
@@ -304,13 +306,16 @@ class MDVAEModel(MDVAEPreTrainedModel, LatentSpace):
         total = encoding["w"].new_zeros((), dtype=torch.float32)
         for modality, features in decoded.items():
             kind = getattr(self.config, f"{modality}_reconstruction_loss")
-            term = reconstruction_loss(inputs.features[modality], features, kind, inputs.frame_mask)
+            scale = getattr(self.config, f"{modality}_feature_scale")
+            target, reconstruction = inputs.features[modality] / scale, features / scale
+            term = reconstruction_loss(target, reconstruction, kind, inputs.frame_mask)
             output[f"{modality}_loss"] = term
             total = total + term
         beta = self.config.kl_weight if kl_weight is None else kl_weight
         for name, divergences in self.latent_divergences(encoding).items():
             output[f"{name}_kl"] = divergences.sum()
-            total = total + beta * with_free_bits(divergences, self.config.free_bits)
+            weight = beta * getattr(self.config, f"{name}_kl_weight")
+            total = total + weight * with_free_bits(divergences, self.config.free_bits)
         output["loss"] = total
 
     def latent_divergences(self, encoding: MDVAEEncoding) -> dict[str, torch.Tensor]:

@@ -87,8 +87,9 @@ class MDVAEOutput(ModelOutput):
     Output of [`MDVAEModel`]. Losses are of shape `()`, in nats where they are divergences.
 
     Args:
-        loss: `audio_loss + visual_loss + beta * (w_kl + z_av_kl + z_a_kl + z_v_kl)`, with free bits where configured.
-        audio_loss, visual_loss: reconstruction, sum over the features, mean over the frames.
+        loss: `audio_loss + visual_loss + beta * (w_kl + z_av_kl + z_a_kl + z_v_kl)`, with free bits and further weights where
+            configured.
+        audio_loss, visual_loss: reconstruction, sum over the features in units of their scale, mean over the frames.
         w_kl: KL of the static latent, sum over its numbers, mean over the clips.
         z_av_kl, z_a_kl, z_v_kl: KL of the dynamic latents, sum over their numbers, mean over the frames.
         audio_features, visual_features (`torch.Tensor` of shape `(B, T, D)`): reconstructions.

@@ -65,6 +65,7 @@ class CorpusArguments:
         None, 'Further options of load_clip, as JSON, e.g. \'{"on_missing_face": "center"}\'.'
     )
     face_size: int = option(96, "Side of the square face crops, in pixels.")
+    frames_per_second: float = option(25, "Frame rate of the clips, in Hz; 30 for MDVAE and its tokenizers.")
     preparation_processes: int = option(1, "Processes that decode clips.")
 
     def corpus_problems(self, needs_clips_dir: bool = True) -> list[str]:
@@ -78,10 +79,11 @@ class CorpusArguments:
             problems.append(f"corpus_root is needed: the folder of the {self.corpus} corpus")
         if self.corpus is None and self.clips_dir is not None and not Path(self.clips_dir).is_dir():
             problems.append(f"clips_dir={self.clips_dir!r} is no folder; name corpus and corpus_root to make it")
-        if self.face_size < 1 or self.preparation_processes < 1:
-            problems.append(
-                f"face_size={self.face_size} and preparation_processes={self.preparation_processes} must be positive"
-            )
+        problems += [
+            f"{name}={getattr(self, name)} must be positive"
+            for name in ("face_size", "frames_per_second", "preparation_processes")
+            if getattr(self, name) <= 0
+        ]
         return problems
 
 
@@ -208,12 +210,17 @@ class AudioTokenizerArguments(TokenizerArguments):
     stage: ClassVar[str] = "audio_tokenizer"
 
     label_names: list[str] | None = option(["audio_values"], "The input that is its own target.")
+    hop_length: int = option(320, "Samples from one spectrum to the next; 533 for the audio tokenizer of MDVAE.")
     spectra_per_clip: int = option(100, "Spectra drawn from a clip at each visit; the batch is this times the clips.")
     per_device_train_batch_size: int = option(16, "Clips in a batch, on each device.")
     per_device_eval_batch_size: int = option(16, "Clips in a validation batch, on each device.")
 
     def problems(self) -> list[str]:
-        few = [] if self.spectra_per_clip > 0 else [f"spectra_per_clip={self.spectra_per_clip} must be positive"]
+        few = [
+            f"{name}={getattr(self, name)} must be positive"
+            for name in ("spectra_per_clip", "hop_length")
+            if getattr(self, name) < 1
+        ]
         return [*super().problems(), *few]
 
 
@@ -364,23 +371,22 @@ class FinetuneArguments(TokenStageArguments):
 
 
 @dataclass
-class TokenizeArguments(CorpusArguments):
-    """Arguments of `python -m vqmae_hf.training.tokenize_corpus`. Without `clips_dir`, a corpus goes straight to codes."""
-
-    stage: ClassVar[str] = "tokenize"
+class EncodingArguments(CorpusArguments):
+    """What the two programs take that encode a corpus once. Without `clips_dir`, media go straight to the store."""
 
     recipe: str | None = option(
         None, "Packaged recipe (its name) or path of a YAML file whose values become defaults."
     )
-    token_store: str | None = option(None, "Folder of the token store to write.")
-    audio_tokenizer: str | None = option(None, "Checkpoint of the audio tokenizer; None: no audio codes.")
-    visual_tokenizer: str | None = option(None, "Checkpoint of the visual tokenizer; None: no visual codes.")
-    clips_per_shard: int = option(256, "Clips in a Parquet file; what an interruption costs at most.")
+    audio_tokenizer: str | None = option(None, "Checkpoint of the audio tokenizer; None: nothing of the sound.")
+    visual_tokenizer: str | None = option(None, "Checkpoint of the visual tokenizer; None: nothing of the pictures.")
+    clips_per_shard: int = option(256, "Clips in a file of the store; what an interruption costs at most.")
     num_processes: int = option(1, "Processes of each rank that decode and encode clips.")
     seconds_per_clip: float | None = option(
         None, "With more processes than one: a clip that takes longer is left out; None: wait for ever."
     )
     use_cpu: bool = option(False, "Encode on the CPU even where there is an accelerator.")
+
+    store_argument: ClassVar[str] = ""
 
     def __post_init__(self) -> None:
         check_arguments(self)
@@ -388,8 +394,8 @@ class TokenizeArguments(CorpusArguments):
     def problems(self) -> list[str]:
         """What is wrong with the arguments, one sentence each, with the remedy."""
         problems = self.corpus_problems(needs_clips_dir=self.corpus is None)
-        if self.token_store is None:
-            problems.append("token_store is needed: the folder to write")
+        if getattr(self, self.store_argument) is None:
+            problems.append(f"{self.store_argument} is needed: the folder to write")
         if self.audio_tokenizer is None and self.visual_tokenizer is None:
             problems.append("audio_tokenizer and visual_tokenizer are both missing; name one or both checkpoints")
         for name in ("clips_per_shard", "num_processes"):
@@ -398,3 +404,13 @@ class TokenizeArguments(CorpusArguments):
         if self.seconds_per_clip is not None and self.seconds_per_clip <= 0:
             problems.append(f"seconds_per_clip={self.seconds_per_clip} must be positive")
         return problems
+
+
+@dataclass
+class TokenizeArguments(EncodingArguments):
+    """Arguments of `python -m vqmae_hf.training.tokenize_corpus`. Without `clips_dir`, a corpus goes straight to codes."""
+
+    stage: ClassVar[str] = "tokenize"
+    store_argument: ClassVar[str] = "token_store"
+
+    token_store: str | None = option(None, "Folder of the token store to write.")

@@ -9,7 +9,7 @@ from accelerate import Accelerator
 from accelerate.data_loader import prepare_data_loader
 from accelerate.utils import find_batch_size
 from torch.utils.data import DataLoader
-from transformers import Trainer
+from transformers import Trainer, TrainerState
 from transformers.trainer_utils import EvalLoopOutput
 
 from vqmae_hf.training.token_stream import StreamedTokenWindows
@@ -54,7 +54,8 @@ class TermAverages:
 class StageTrainer(Trainer):
     """A subclass for four reasons, each a method that Trainer offers no other way to reach:
 
-    - `compute_loss`: the terms of the loss are outputs of the model, and Trainer drops them in training;
+    - `compute_loss`: the terms of the loss are outputs of the model, and Trainer drops them in training; weights that change
+      from step to step are inputs;
     - `evaluation_loop`: their means over a data set belong to its metrics, before the best epoch is chosen;
     - `log`: they belong to the log of the same step, and a diverged run must stop;
     - `get_train_dataloader`: an endless stream is dealt to its readers already, where Accelerate would have the main process
@@ -63,6 +64,8 @@ class StageTrainer(Trainer):
     Args:
         terms: names of scalar outputs to report.
         loss_function: `(outputs, inputs) -> loss` in place of the model's own.
+        step_inputs: state of the trainer -> numbers that the model takes in training besides its batch, such as the weight
+            of a term that is warmed up; they are logged.
         **options: as for `Trainer`.
     """
 
@@ -71,6 +74,7 @@ class StageTrainer(Trainer):
         *,
         terms: Sequence[str] = (),
         loss_function: Callable[[Any, dict[str, Any]], torch.Tensor] | None = None,
+        step_inputs: Callable[[TrainerState], dict[str, float]] | None = None,
         **options: Any,
     ):
         super().__init__(**options)
@@ -78,6 +82,7 @@ class StageTrainer(Trainer):
         # `num_items_in_batch`, and would not divide by the accumulation steps itself.
         self.model_accepts_loss_kwargs = False
         self.loss_function = loss_function
+        self.step_inputs = step_inputs
         self.training_terms = TermAverages(terms)
         self.evaluation_terms = TermAverages(terms)
         self.code_counts: torch.Tensor | None = None
@@ -103,6 +108,8 @@ class StageTrainer(Trainer):
         return_outputs: bool = False,
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> Any:
+        if model.training and self.step_inputs is not None:
+            inputs = {**inputs, **self.step_inputs(self.state)}
         loss, outputs = super().compute_loss(model, inputs, return_outputs=True)
         if self.loss_function is not None:
             loss = self.loss_function(outputs, inputs)
@@ -129,6 +136,7 @@ class StageTrainer(Trainer):
                     f"and start again (the last good checkpoint is in {self.args.output_dir})."
                 )
             logs.update(self.training_terms.take(self.accelerator))
+            logs.update({} if self.step_inputs is None else self.step_inputs(self.state))
         super().log(logs, start_time)
 
     def _count_codes(self, outputs: dict[str, Any]) -> None:

@@ -28,7 +28,9 @@ class WindowCutter:
         modalities: those that items hold; those that the model does not have are left out.
     """
 
-    def __init__(self, config: VQMAEConfig, modalities: Sequence[str]):
+    content = "codes"  # of the columns that windows are cut from
+
+    def __init__(self, config: Any, modalities: Sequence[str]):
         self.config = config
         self.modalities = [name for name in modalities if name in config.modalities]
 
@@ -58,13 +60,19 @@ class WindowCutter:
 
     def cut(self, clip: Mapping[str, Any], start: int) -> Item:
         """The window from frame `start` on of a clip's flat codes, None where it has none there; `label` if it has one."""
-        item: Item = {f"{name}_codes": self._cut(name, clip[f"{name}_codes"], start) for name in self.modalities}
+        columns = {name: f"{name}_{self.content}" for name in self.modalities}
+        item: Item = {column: self._cut(name, clip[column], start) for name, column in columns.items()}
         return {**item, "label": clip["emotion"]} if "emotion" in clip else item
 
-    def _cut(self, modality: str, codes: np.ndarray, start: int) -> np.ndarray | None:
+    def step_shape(self, modality: str) -> tuple[int, ...]:
+        """Shape of what a clip has of one spectrum or one frame."""
+        return codes_per_step(self.config, modality)
+
+    def _cut(self, modality: str, values: np.ndarray, start: int) -> np.ndarray | None:
         per_frame = self.spectra_per_frame if modality == "audio" else 1
-        shape = codes_per_step(self.config, modality)
-        window = codes.reshape(-1, *shape)[start * per_frame : (start + self.window_frames) * per_frame]
+        window = values.reshape(-1, *self.step_shape(modality))[
+            start * per_frame : (start + self.window_frames) * per_frame
+        ]
         return window if len(window) else None
 
 
@@ -88,22 +96,25 @@ class TokenWindows(Dataset):
         clip_index: (number of items,) the row of `store` that each item is cut from.
     """
 
+    cutter_class: type[WindowCutter] = WindowCutter
+
     def __init__(
         self,
         store: TokenStore,
-        config: VQMAEConfig,
+        config: Any,
         *,
         modalities: Sequence[str] = ("audio", "visual"),
         windows: Literal["random", "all"] = "random",
         seed: int = 0,
     ):
-        self.cutter = WindowCutter(config, modalities)
+        self.cutter = self.cutter_class(config, modalities)
         self.seed = seed
         self.epoch = 0
         lengths = self.cutter.length(np.asarray(store["num_frames"][:]), np.asarray(store["num_spectra"][:]))
         present = np.flatnonzero(lengths)
         if not len(present):
-            raise ValueError(f"no clip of the token store has {' or '.join(self.cutter.modalities)} codes.")
+            wanted = " and ".join(self.cutter.modalities)
+            raise ValueError(f"no clip of the store has the {self.cutter.content} of {wanted} that the model takes.")
         self.store = store.select(present)
         self.lengths = lengths[present]
         self._rows = self.store.with_format("arrow")
@@ -128,7 +139,8 @@ class TokenWindows(Dataset):
         """Items of a whole batch from one look-up in the store."""
         clips = self.clip_index[np.asarray(indices)]
         rows = self._rows[clips.tolist()]
-        columns = {f"{name}_codes": split_lists(rows[f"{name}_codes"]) for name in self.cutter.modalities}
+        names = [f"{name}_{self.cutter.content}" for name in self.cutter.modalities]
+        columns = {name: split_lists(rows[name]) for name in names}
         if "emotion" in rows.column_names:
             columns["emotion"] = rows["emotion"].to_pylist()
         items = []

@@ -24,7 +24,8 @@ def run(args: AudioTokenizerArguments) -> StageResult:
     """Train an `AudioVQVAEModel` on the spectra of prepared clips and save it with its feature extractor."""
     set_seed(args.seed)
     config = AudioVQVAEConfig.from_preset(args.model_preset, **(args.model_overrides or {}))
-    feature_extractor = AudioVQVAEFeatureExtractor(n_fft=2 * (config.num_frequency_bins - 1))
+    n_fft = 2 * (config.num_frequency_bins - 1)
+    feature_extractor = AudioVQVAEFeatureExtractor(n_fft=n_fft, hop_length=args.hop_length)
     parts = split_speakers_of(open_clips(args), args)
     train_data = ClipSpectra(parts["train"], feature_extractor, args.spectra_per_clip, seed=args.seed)
     validation_data = None

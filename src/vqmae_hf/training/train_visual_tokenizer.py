@@ -24,7 +24,7 @@ def run(args: VisualTokenizerArguments) -> StageResult:
     set_seed(args.seed)
     config = VisualVQVAEConfig.from_preset(args.model_preset, **(args.model_overrides or {}))
     size = {"height": config.image_size, "width": config.image_size}
-    video_processor = VisualVQVAEVideoProcessor(size=size)
+    video_processor = VisualVQVAEVideoProcessor(size=size, frames_per_second=args.frames_per_second)
     parts = split_speakers_of(open_clips(args), args)
     train_data = ClipFrames(parts["train"], video_processor, args.frames_per_clip, seed=args.seed)
     validation_data = None

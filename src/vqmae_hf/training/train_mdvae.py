@@ -1,0 +1,122 @@
+"""Train an MDVAE on a latent store: `python -m vqmae_hf.training.train_mdvae --recipe quickstart --latent_store ...`"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from PIL import Image
+from transformers import TrainerState, set_seed
+
+from vqmae_hf.data.latent_store import check_latent_store, load_latent_store, read_latent_store_info
+from vqmae_hf.evaluation.pictures import frame_strip, named_rows, spectrogram
+from vqmae_hf.modeling.configuration_mdvae import LATENTS
+from vqmae_hf.modeling.modeling_mdvae import MDVAEModel
+from vqmae_hf.modeling.processing_mdvae import MDVAEProcessor
+from vqmae_hf.training.assembly import build_mdvae, inner_tokenizers, load_tokenizers, processor_for_store
+from vqmae_hf.training.latent_batches import LatentWindows, VariationalCollator, feature_scales
+from vqmae_hf.training.mdvae_arguments import MDVAEArguments
+from vqmae_hf.training.recipes import parse_arguments
+from vqmae_hf.training.stages import StageResult, run_stage, split_speakers_of
+
+TERMS = ("audio_loss", "visual_loss", *(f"{name}_kl" for name in LATENTS))
+
+
+def run(args: MDVAEArguments) -> StageResult:
+    """Train an `MDVAEModel` on windows of a latent store and save it, with its tokenizers and processor."""
+    set_seed(args.seed)
+    model = build_model(args)
+    expected = {f"{name}_tokenizer": tokenizer for name, tokenizer in inner_tokenizers(model).items()}
+    check_latent_store(args.latent_store, **expected)
+    parts = split_speakers_of(load_latent_store(args.latent_store), args)
+    train_data = LatentWindows(parts["train"], model.config, seed=args.seed)
+    validation_data = None
+    if "validation" in parts:
+        validation_data = LatentWindows(parts["validation"], model.config, windows="all")
+    if args.scale_features:
+        for name, scale in feature_scales(train_data.store, model.config).items():
+            setattr(model.config, f"{name}_feature_scale", scale)
+    collator = VariationalCollator(model.config.num_frames, seed=args.seed)
+    _, result = run_stage(
+        args,
+        model,
+        processor_for_store(model.config, read_latent_store_info(args.latent_store), MDVAEProcessor),
+        train_data=train_data,
+        validation_data=validation_data,
+        collator=collator,
+        terms=TERMS,
+        paint=Reconstructions(validation_data or train_data, collator, args.picture_clips)
+        if args.picture_clips
+        else None,
+        step_inputs=kl_warmup(args) if args.kl_warmup_steps else None,
+    )
+    return result
+
+
+def build_model(args: MDVAEArguments) -> MDVAEModel:
+    """The untrained model around its tokenizers.
+
+    Raises:
+        ValueError: sizes that do not fit.
+    """
+    tokenizers = load_tokenizers(args.audio_tokenizer, args.visual_tokenizer)
+    fields: dict[str, Any] = {
+        "kl_weight": args.kl_weight,
+        "free_bits": args.free_bits,
+        **({} if args.num_frames is None else {"num_frames": args.num_frames}),
+        **(args.model_overrides or {}),
+        "modalities": args.modalities,
+    }
+    return build_mdvae(args.model_preset, tokenizers, **fields)
+
+
+def kl_warmup(args: MDVAEArguments) -> Callable[[TrainerState], dict[str, float]]:
+    """The weight of the divergences at each step, growing linearly from 0 at the first to `kl_weight`."""
+
+    def weight_at(state: TrainerState) -> dict[str, float]:
+        steps = args.kl_warmup_steps
+        steps = steps if steps >= 1 else steps * state.max_steps
+        return {"kl_weight": args.kl_weight * min(1.0, state.global_step / steps)}
+
+    return weight_at
+
+
+class Reconstructions:
+    """Paints windows as their tokenizers reconstruct them and as the model does, from the means of their latents."""
+
+    def __init__(self, data: LatentWindows, collator: VariationalCollator, num_clips: int):
+        shown = list(range(min(num_clips, len(data))))
+        batch = collator(data.__getitems__(shown))
+        self.inputs = {name: value for name, value in batch.items() if isinstance(value, torch.Tensor)}
+
+    def __call__(self, model: MDVAEModel) -> dict[str, Image.Image]:
+        inputs = {name: value.to(model.device) for name, value in self.inputs.items()}
+        decoded = model.decode(model.encode(**inputs))
+        pictures = {}
+        if "visual_features" in inputs:
+            originals = model.decode_visual(inputs["visual_features"])
+            pictures["frames"] = _rows(originals, decoded["pixel_values_videos"], frame_strip)
+        if "audio_features" in inputs:
+            originals = model.decode_audio(inputs["audio_features"], inputs.get("audio_attention_mask"))
+            pictures["spectra"] = _rows(originals, decoded["audio_values"], spectrogram)
+        return pictures
+
+
+def _rows(originals: torch.Tensor, reconstructions: torch.Tensor, draw: Callable[..., Image.Image]) -> Image.Image:
+    """Each clip as the tokenizer has it, above the model's version of it."""
+    rows = []
+    for original, reconstruction in zip(originals, reconstructions, strict=True):
+        loudness = {"loudest": float(original.max())} if draw is spectrogram else {}
+        rows += [
+            ("tokenized", draw(original, **loudness)),
+            ("reconstructed", draw(reconstruction, **loudness)),
+        ]
+    return named_rows(rows)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """The command line."""
+    run(parse_arguments(MDVAEArguments, argv))
+
+
+if __name__ == "__main__":
+    main()
