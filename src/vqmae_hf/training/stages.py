@@ -61,6 +61,8 @@ def open_clips(args: CorpusArguments) -> Dataset:
             return load_prepared_clips(args.clips_dir)
         corpus = load_corpus(args.corpus, args.corpus_root, **(args.corpus_options or {}))
         options = {"face_size": args.face_size, **(args.clip_options or {})}
+        if args.frames_per_second != 25:  # which load_clip does of itself, and clips prepared before do not mention
+            options.setdefault("frames_per_second", args.frames_per_second)
         return prepare_clips(corpus, args.clips_dir, num_processes=args.preparation_processes, **options)
 
 
