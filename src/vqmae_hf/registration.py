@@ -1,5 +1,6 @@
 """What `import vqmae_hf` tells transformers: which classes belong to which `model_type`, and the pipeline's task."""
 
+from functools import wraps
 from importlib import import_module
 from typing import Any
 
@@ -17,6 +18,7 @@ from transformers import (
 # The one exported by transformers is a dummy where torchvision is absent.
 from transformers.models.auto.video_processing_auto import AutoVideoProcessor
 
+from .modeling.aligned_loading import AlignedPreTrainedModel
 from .modeling.configuration_audio_vqvae import AudioVQVAEConfig
 from .modeling.configuration_mdvae import MDVAEConfig
 from .modeling.configuration_visual_vqvae import VisualVQVAEConfig
@@ -63,6 +65,36 @@ def register_auto_classes() -> None:
         auto_class.register(config_class, registered_class, exist_ok=True)
     register_pipeline()
     AudioVisualClassificationPipeline.set_default_clip_loader(_load_clip)
+    _publish_with_code()
+
+
+def _publish_with_code() -> None:
+    """Give the installed classes a `push_to_hub` that brings their code along.
+
+    `modeling/` cannot know of `hub/`; and the same classes, loaded from a repository, have transformers' own, which does it.
+    """
+    for class_, publisher in (
+        (AlignedPreTrainedModel, "push_model"),
+        (AudioVQVAEFeatureExtractor, "push_processor"),
+        (VisualVQVAEVideoProcessor, "push_processor"),
+        (VQMAEProcessor, "push_processor"),
+        (AudioVisualClassificationPipeline, "push_pipeline"),
+    ):
+        if not hasattr(class_.push_to_hub, "brings_code"):
+            class_.push_to_hub = _publisher(class_.push_to_hub, publisher)
+
+
+def _publisher(original: Any, publisher: str) -> Any:
+    """A method that calls a function of `hub/`, imported when something is published; subclasses of others keep `original`."""
+
+    @wraps(original)
+    def push_to_hub(self: Any, repo_id: str, **options: Any) -> str:
+        if type(self).__module__.partition(".")[0] != __package__:
+            return original(self, repo_id, **options)
+        return getattr(import_module("vqmae_hf.hub.published_objects"), publisher)(self, repo_id, **options)
+
+    push_to_hub.brings_code = True  # type: ignore[attr-defined]
+    return push_to_hub
 
 
 def _load_clip(source: Any, **options: Any) -> Any:

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 from transformers import AutoModelForAudioClassification, AutoModelForVideoClassification, Pipeline
+from transformers.dynamic_module_utils import get_class_from_dynamic_module
 from transformers.pipelines import PIPELINE_REGISTRY
 
 TASK = "audiovisual-classification"
@@ -20,6 +21,9 @@ SCORE_FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "sigmoid": torch.sigmoid,
     "none": lambda logits: logits,
 }
+# What opens media files where the package is not installed: code that classifiers on the Hub carry besides their own.
+CARRIED_CLIP_LOADER = "clips.load_clip"
+CARRIED_MODULES = "transformers_modules"
 UNSET = object()  # `top_k=None` means "all labels"
 
 
@@ -255,15 +259,17 @@ class AudioVisualClassificationPipeline(Pipeline):
         return clip_fields(loaded, f"the clip loader's result for {describe(source)}")
 
     def _default_loader(self) -> Callable[..., Any] | None:
-        """The default of this class, or of the installed package's where this class came with a checkpoint's code."""
+        """The default of this class, or of the installed package's where this class came with a checkpoint's code, or else
+        the one that the checkpoint carries."""
         registered = PIPELINE_REGISTRY.supported_tasks.get(TASK, {}).get("impl")
-        return self.default_clip_loader or getattr(registered, "default_clip_loader", None)
-
-
-def score_function_of(config: Any) -> str:
-    """Which of `SCORE_FUNCTIONS` a classifier's logits are made for."""
-    by_problem = {"regression": "none", "multi_label_classification": "sigmoid"}
-    return by_problem.get(config.problem_type or "", "softmax")
+        installed = self.default_clip_loader or getattr(registered, "default_clip_loader", None)
+        if installed is None and type(self).__module__.partition(".")[0] == CARRIED_MODULES:
+            config: Any = self.model.config
+            revision = getattr(config, "_commit_hash", None)
+            self.clip_loader = get_class_from_dynamic_module(
+                CARRIED_CLIP_LOADER, config.name_or_path, revision=revision
+            )
+        return self.clip_loader or installed
 
 
 def clip_fields(clip: Any, name: str) -> dict[str, Any]:

@@ -7,7 +7,12 @@ from vqmae_hf.data.synthetic.clip_maker import (
     describe_clip,
     make_clip,
 )
-from vqmae_hf.data.synthetic.corpus import load_synthetic_corpus, load_synthetic_factors, write_synthetic_corpus
+from vqmae_hf.data.synthetic.corpus import (
+    load_synthetic_corpus,
+    load_synthetic_factors,
+    read_synthetic_parameters,
+    write_synthetic_corpus,
+)
 from vqmae_hf.data.synthetic.factors import (
     DEFAULT_EMOTIONS,
     EMOTION_TARGETS,
@@ -34,5 +39,6 @@ __all__ = [
     "load_synthetic_corpus",
     "load_synthetic_factors",
     "make_clip",
+    "read_synthetic_parameters",
     "write_synthetic_corpus",
 ]

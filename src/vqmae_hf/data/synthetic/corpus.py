@@ -98,7 +98,7 @@ def load_synthetic_corpus(root: str | os.PathLike) -> Dataset:
         ValueError: if `root` holds no complete synthetic corpus.
     """
     root = Path(root)
-    parameters = _complete_parameters(root)
+    parameters = read_synthetic_parameters(root)
     table = pq.read_table(root / _FACTORS)
     columns = table.drop_columns(["file_name"]).to_pydict()
     paths = [str((root / _CLIPS / name).resolve()) for name in table["file_name"].to_pylist()]
@@ -123,8 +123,22 @@ def load_synthetic_factors(root: str | os.PathLike) -> Dataset:
         ValueError: if `root` holds no complete synthetic corpus.
     """
     root = Path(root)
-    _complete_parameters(root)
+    read_synthetic_parameters(root)
     return Dataset(pq.read_table(root / _FRAME_FACTORS)).with_format("numpy")
+
+
+def read_synthetic_parameters(root: str | os.PathLike) -> SyntheticCorpusParameters:
+    """What a corpus was made with.
+
+    Raises:
+        ValueError: if `root` holds no complete synthetic corpus.
+    """
+    root = Path(root)
+    manifest = _read_manifest(root)
+    if manifest["version"] != _VERSION or not manifest["complete"]:
+        found = "is not complete" if manifest["version"] == _VERSION else "was made by another version"
+        raise ValueError(f"the synthetic corpus in {root} {found}; make it with write_synthetic_corpus")
+    return SyntheticCorpusParameters(**manifest["parameters"])
 
 
 def _claim(root: Path, parameters: SyntheticCorpusParameters) -> bool:
@@ -162,14 +176,6 @@ def _read_manifest(root: Path) -> dict:
             f"{path} does not describe a synthetic corpus; make one with write_synthetic_corpus({str(root)!r})"
         )
     return manifest
-
-
-def _complete_parameters(root: Path) -> SyntheticCorpusParameters:
-    manifest = _read_manifest(root)
-    if manifest["version"] != _VERSION or not manifest["complete"]:
-        found = "is not complete" if manifest["version"] == _VERSION else "was made by another version"
-        raise ValueError(f"the synthetic corpus in {root} {found}; make it with write_synthetic_corpus")
-    return SyntheticCorpusParameters(**manifest["parameters"])
 
 
 def _write_manifest(root: Path, parameters: SyntheticCorpusParameters, *, complete: bool) -> None:
