@@ -32,21 +32,48 @@ def missing_visual_features(damage: np.ndarray, model: MDVAEModel, margin: int =
     Which visual features damaged pixels spoil.
 
     Args:
-        damage: (T, H, W) bool, True = damaged; H and W multiples of G.
+        damage: (B, T, H, W) bool, True = damaged; H and W multiples of G.
         margin: codes around the damaged ones that count as damaged too.
 
     Returns:
-        (1, T, D) bool.
+        (B, T, D) bool.
     """
     side, code_dim = model.config.visual_codes_per_side, model.config.visual_code_dim
-    T, H, W = damage.shape
+    B, T, H, W = damage.shape
     if H % side or W % side:
-        raise ValueError(
-            f"damage has shape {damage.shape}; height and width must be multiples of {side}, as of the faces."
-        )
-    cells = torch.from_numpy(damage.reshape(T, side, H // side, side, W // side).any(axis=(2, 4)))
-    grown = max_pool2d(cells.float().unsqueeze(1), 2 * margin + 1, stride=1, padding=margin)[:, 0].bool()
-    return visual_latents_to_features(grown[None, ..., None].expand(1, T, side, side, code_dim))
+        raise ValueError(f"damage has shape {damage.shape}; accepted are height and width that {side} divides.")
+    cells = torch.from_numpy(damage.reshape(B * T, side, H // side, side, W // side).any(axis=(2, 4)))
+    grown = max_pool2d(cells.float().unsqueeze(1), 2 * margin + 1, stride=1, padding=margin).bool()
+    spoiled = grown.view(B, T, side, side, 1).expand(B, T, side, side, code_dim)
+    return visual_latents_to_features(spoiled)
+
+
+def infer_damaged(
+    model: MDVAEModel,
+    features: Features,
+    damage: np.ndarray | None,
+    *,
+    with_sound: bool = True,
+    num_rounds: int = NUM_ROUNDS,
+) -> MDVAELatents:
+    """
+    Latents (means) of clips whose face is damaged.
+
+    Args:
+        features: by modality, (B, T, D), of the damaged clips.
+        damage: (B, T, H, W) bool, where it is known; None or False everywhere: the face is encoded as it is ([MD]).
+        with_sound: False takes all the sound for missing.
+        num_rounds: of inference and generation, where something is missing.
+    """
+    missing: dict[str, torch.Tensor] = {}
+    if damage is not None and damage.any():
+        missing["visual"] = missing_visual_features(damage, model).to(features["visual"].device)
+    if not with_sound and "audio" in features:
+        missing["audio"] = torch.ones_like(features["audio"], dtype=torch.bool)
+    if missing:
+        return infer_with_missing(model, features, missing, num_rounds)
+    with torch.no_grad():
+        return model.encode(**{f"{name}_features": values for name, values in features.items()})
 
 
 @torch.no_grad()

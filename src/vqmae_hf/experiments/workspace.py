@@ -48,11 +48,10 @@ class Tokens(NamedTuple):
     visual_tokenizer: str | None
 
 
-class Workspace:
-    """The shared steps of an experiment in a folder; several experiments may have the same one."""
+class StepFolders:
+    """A folder of steps, each of which is done once."""
 
-    def __init__(self, experiment: Experiment, folder: str | Path):
-        self.experiment = experiment
+    def __init__(self, folder: str | Path):
         self.folder = Path(folder)
 
     def once(self, kind: str, spec: Mapping[str, Any], make: Callable[[Path], Any]) -> Path:
@@ -71,6 +70,19 @@ class Workspace:
             seconds = round(time.perf_counter() - start, 1)
             write_json(folder / STEP_NAME, {"kind": kind, "spec": spec, "seconds": seconds})
         return folder / "made"
+
+    def name_of(self, made: str | Path) -> str:
+        """The name of a step's folder, or, of what no step has made, its path."""
+        path = Path(made)
+        return path.parent.name if path.name == "made" and path.parent.parent == self.folder else str(made)
+
+
+class Workspace(StepFolders):
+    """The shared steps of an experiment in a folder; several experiments may have the same one."""
+
+    def __init__(self, experiment: Experiment, folder: str | Path):
+        super().__init__(folder)
+        self.experiment = experiment
 
     # ---- data ----
 
@@ -149,7 +161,7 @@ class Workspace:
         by those that the file names."""
         tokenizers = {modality: self._tokenizer(modality, fold) for modality in self.experiment.modalities}
         named = {f"{modality}_tokenizer": folder for modality, folder in tokenizers.items()}
-        spec = {**{name: self._name(folder) for name, folder in named.items()}, "clips": self._clips_id}
+        spec = {**{name: self.name_of(folder) for name, folder in named.items()}, "clips": self._clips_id}
 
         def make(folder: Path) -> None:
             tokenize_corpus.run(
@@ -186,7 +198,7 @@ class Workspace:
         if share < 1:
             draw = np.random.default_rng(PRETRAINING_SEED)
             clip_ids = draw.choice(clip_ids, max(1, round(share * len(clip_ids))), replace=False).tolist()
-        spec = {"tokens": self._name(tokens.token_store), "clips": digest(sorted(clip_ids))}
+        spec = {"tokens": self.name_of(tokens.token_store), "clips": digest(sorted(clip_ids))}
         store = self.once("some-tokens", spec, lambda folder: write_token_subset(tokens.token_store, folder, clip_ids))
         return tokens._replace(token_store=str(store))
 
@@ -206,7 +218,7 @@ class Workspace:
             return None
         values = {name: value for name, value in system.pretraining.items() if name != "share"}
         tokens = self.unlabelled_tokens(fold, system.pretraining["share"])
-        spec = {"arguments": values, "model": system.model, "tokens": self._name(tokens.token_store)}
+        spec = {"arguments": values, "model": system.model, "tokens": self.name_of(tokens.token_store)}
 
         def make(folder: Path) -> None:
             arguments = build_arguments(
@@ -223,11 +235,6 @@ class Workspace:
             delete_checkpoints(folder)
 
         return str(self.once("pretrained", spec, make))
-
-    def _name(self, made: str | Path) -> str:
-        """The name of a step's folder, or, of what no step has made, its path."""
-        path = Path(made)
-        return path.parent.name if path.name == "made" and path.parent.parent == self.folder else str(made)
 
 
 # Curves and the last lines of a run say enough where hundreds run.

@@ -9,7 +9,7 @@ from PIL import Image
 
 from vqmae_hf.data.clips import Clip
 from vqmae_hf.evaluation.face_corruptions import DamagedFace, FaceCorruption
-from vqmae_hf.evaluation.missing_features import NUM_ROUNDS, infer_with_missing, missing_visual_features
+from vqmae_hf.evaluation.missing_features import NUM_ROUNDS, infer_damaged
 from vqmae_hf.evaluation.pictures import named_rows
 from vqmae_hf.inference.talking_faces import (
     GeneratedClip,
@@ -21,7 +21,6 @@ from vqmae_hf.inference.talking_faces import (
     load_talking_face_model,
     process_clip,
 )
-from vqmae_hf.modeling.modeling_outputs_mdvae import MDVAELatents
 from vqmae_hf.modeling.processing_mdvae import MDVAEProcessor
 
 
@@ -82,38 +81,14 @@ def denoise_clip(
     clip = load_for(talker, source, **clip_options)
     face = _damaged_face(clip, damage, corruption, seed)
     values = process_clip(talker, _with_frames(clip, face.frames))
-    latents = infer_damaged(talker, values, face.damage, with_sound, num_rounds)
     with torch.no_grad():
+        features = talker.model.prepare_features(**values).features
+        latents = infer_damaged(
+            talker.model, features, face.damage[None], with_sound=with_sound, num_rounds=num_rounds
+        )
         decoded = as_clip(talker, talker.model.decode(latents), latents, {"original": clip})
     known = face.damage if face.damage.any() else None
     return DenoisedClip(**vars(decoded), damaged_frames=face.frames, damage=known)
-
-
-@torch.no_grad()
-def infer_damaged(
-    talker: TalkingFaceModel,
-    values: dict[str, torch.Tensor],
-    damage: np.ndarray,
-    with_sound: bool = True,
-    num_rounds: int = NUM_ROUNDS,
-) -> MDVAELatents:
-    """
-    Latents of one clip (a batch of one) whose face is damaged.
-
-    Args:
-        values: of `process_clip`.
-        damage: (T, H, W) bool; all False where nobody knows.
-        with_sound, num_rounds: as in `denoise_clip`.
-    """
-    features = talker.model.prepare_features(**values).features
-    missing: dict[str, torch.Tensor] = {}
-    if damage.any():
-        missing["visual"] = missing_visual_features(damage, talker.model).to(talker.model.device)
-    if not with_sound:
-        missing["audio"] = torch.ones_like(features["audio"], dtype=torch.bool)
-    if not missing:
-        return talker.model.encode(**{f"{name}_features": tensor for name, tensor in features.items()})
-    return infer_with_missing(talker.model, features, missing, num_rounds)
 
 
 def _check_request(
