@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-BEGIN = "<!-- begin of what `python -m vqmae_hf.experiments tables` made from {name}.json -->"
+BEGIN = "<!-- begin of what `{command}` made from {name}.json -->"
 END = "<!-- end of what was made from {name}.json -->"
+COMMAND = "python -m vqmae_hf.experiments tables"
 MAIN_METRICS = {"accuracy": "WAR", "uar": "UAR", "macro_f1": "macro-F1", "weighted_f1": "weighted F1"}
 
 
@@ -28,13 +29,14 @@ def update_page(results_path: Path) -> Path:
     return page
 
 
-def replace_generated(text: str, name: str, generated: str) -> str:
-    """`text` with `generated` between the markers of `name`, which come to stand at the end if there are none.
+def replace_generated(text: str, name: str, generated: str, command: str = COMMAND) -> str:
+    """`text` with `generated`, which `command` makes, between the markers of `name`, which come to stand at the end if there
+    are none.
 
     Raises:
         ValueError: one marker without the other.
     """
-    begin, end = BEGIN.format(name=name), END.format(name=name)
+    begin, end = BEGIN.format(name=name, command=command), END.format(name=name)
     block = f"{begin}\n\n{generated}\n{end}"
     if (begin in text) != (end in text):
         raise ValueError(
@@ -86,7 +88,7 @@ def _main_table(results: dict[str, Any]) -> str:
         if row["is_main"]:
             values = [_mean_std(row["pooled"][metric]) for metric in MAIN_METRICS]
             lines.append([row["title"], row["view"], *values, str(len(row["seeds"]))])
-    table = _table(["system", "is given", *MAIN_METRICS.values(), "seeds"], lines)
+    table = markdown_table(["system", "is given", *MAIN_METRICS.values(), "seeds"], lines)
     missing = [f"`{name}` ({count} cells missing)" for name, count in results["incomplete"].items()]
     return table + (f"\n\nNot run to the end, and not in the tables: {', '.join(missing)}." if missing else "")
 
@@ -100,7 +102,7 @@ def _missing_modality_table(results: dict[str, Any]) -> str:
             kept = "-" if whole <= chance else _percent((part - chance) / (whole - chance))
             lines.append([row["title"], _mean_std(row["pooled"]["accuracy"]), _percent(whole), kept])
     heading = "What systems of both modalities say when one is missing at test time:\n\n"
-    return heading + _table(["system", "WAR", "WAR with both", "of the gain over guessing"], lines)
+    return heading + markdown_table(["system", "WAR", "WAR with both", "of the gain over guessing"], lines)
 
 
 def _fold_table(results: dict[str, Any]) -> str:
@@ -110,7 +112,7 @@ def _fold_table(results: dict[str, Any]) -> str:
         if row["is_main"]:
             folds = [_mean_std(fold["accuracy"]) for fold in row["folds"]]
             lines.append([row["title"], *folds, _mean_std(row["over_folds"]["accuracy"])])
-    return "WAR of each fold, and mean ± standard deviation over folds:\n\n" + _table(
+    return "WAR of each fold, and mean ± standard deviation over folds:\n\n" + markdown_table(
         ["system", *numbers, "over folds"], lines
     )
 
@@ -131,7 +133,9 @@ def _comparison_table(results: dict[str, Any]) -> str:
         "Differences in WAR, in points (95 % bootstrap interval over speakers), and paired tests: permutation of the "
         "answers speaker by speaker (the one to quote) and clip by clip; t and Wilcoxon over the runs (folds x seeds):\n\n"
     )
-    return heading + _table(["difference", "points", "p speakers", "p clips", "p t", "p Wilcoxon", "runs"], lines)
+    return heading + markdown_table(
+        ["difference", "points", "p speakers", "p clips", "p t", "p Wilcoxon", "runs"], lines
+    )
 
 
 def _confusion_table(results: dict[str, Any]) -> str:
@@ -141,7 +145,7 @@ def _confusion_table(results: dict[str, Any]) -> str:
         total = max(1, sum(counts))
         lines.append([name, *(_percent(count / total) for count in counts)])
     heading = f"Confusions of {best['title']}, in percent of the true class (rows), all folds and seeds:\n\n"
-    return heading + _table(["", *results["classes"]], lines)
+    return heading + markdown_table(["", *results["classes"]], lines)
 
 
 def _origin(results: dict[str, Any]) -> str:
@@ -155,7 +159,8 @@ def _origin(results: dict[str, Any]) -> str:
     )
 
 
-def _table(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+def markdown_table(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    """A Markdown table, the first column to the left, the others to the right."""
     rule = ["---", *["---:"] * (len(header) - 1)]
     return "\n".join(f"| {' | '.join(line)} |" for line in (header, rule, *lines))
 
