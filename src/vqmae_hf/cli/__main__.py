@@ -7,13 +7,15 @@ from typing import Annotated, Any
 
 import typer
 
+from vqmae_hf.cli.factors import denoise, interpolate, swap
 from vqmae_hf.cli.info import info
 from vqmae_hf.cli.predict import predict
 from vqmae_hf.cli.reconstruct import reconstruct
 from vqmae_hf.cli.running import Verbs
+from vqmae_hf.cli.sharing import convert, demo, push
 from vqmae_hf.cli.synth import synth
 from vqmae_hf.cli.tokenize import tokenize
-from vqmae_hf.cli.train import FURTHER_ARGUMENTS, audio_tokenizer, finetune, pretrain, visual_tokenizer
+from vqmae_hf.cli.train import FURTHER_ARGUMENTS, audio_tokenizer, finetune, mdvae, pretrain, visual_tokenizer
 from vqmae_hf.version import __version__
 
 # Of the libraries that draw bars of their own; read when they are imported, so before anything else.
@@ -44,12 +46,12 @@ train = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="rich",
 )
-_add(app, "Use a model", predict, reconstruct)
+_add(app, "Use a model", predict, reconstruct, swap, interpolate, denoise, demo)
 _add(app, "Data and training", synth, tokenize)
 app.add_typer(train, name="train", rich_help_panel="Data and training")
 _add(train, "All stages at once, or the last one", finetune, **FURTHER_ARGUMENTS)
-_add(train, "Stage by stage", audio_tokenizer, visual_tokenizer, pretrain, **FURTHER_ARGUMENTS)
-_add(app, "Around it", info)
+_add(train, "Stage by stage", audio_tokenizer, visual_tokenizer, pretrain, mdvae, **FURTHER_ARGUMENTS)
+_add(app, "Around it", convert, push, info)
 
 
 def _print_version(wanted: bool) -> None:

@@ -23,9 +23,9 @@ def describe_installation() -> Description:
 
     versions = {name: _version(name) for name in (*PACKAGES, *OPTIONAL_PACKAGES)}
     devices = ["cpu"]
-    if torch.accelerator.is_available():
-        kind = torch.accelerator.current_accelerator().type
-        devices += [f"{kind}:{i}" for i in range(torch.accelerator.device_count())]
+    accelerator = torch.accelerator.current_accelerator(check_available=True)
+    if accelerator is not None:
+        devices += [f"{accelerator.type}:{i}" for i in range(torch.accelerator.device_count())]
     return {
         "vqmae-hf": __version__,
         "python": platform.python_version(),
@@ -96,16 +96,28 @@ def describe_checkpoint(path: Path) -> Description:
 
 def describe_token_store(path: Path) -> Description:
     """The head of a token store, and what was left out of it."""
-    from vqmae_hf.data.clip_shards import load_failures
     from vqmae_hf.data.token_store import read_token_store_info
 
-    found, failures = read_token_store_info(path), load_failures(path)
-    num_bytes = sum(shard.stat().st_size for shard in path.glob("*.parquet"))
+    return _describe_store("token store", path, read_token_store_info(path))
+
+
+def describe_latent_store(path: Path) -> Description:
+    """The same of a store of latents, for MDVAE."""
+    from vqmae_hf.data.latent_store import read_latent_store_info
+
+    return _describe_store("latent store", path, read_latent_store_info(path))
+
+
+def _describe_store(kind: str, path: Path, found: Any) -> Description:
+    from vqmae_hf.data.clip_shards import load_failures
+
+    failures = load_failures(path)
+    num_bytes = sum(shard.stat().st_size for shard in path.glob("shard-*"))
     seconds = max(
         found.num_frames / found.frames_per_second, found.num_spectra * found.hop_length / found.sampling_rate
     )
     described: Description = {
-        "kind": "token store",
+        "kind": kind,
         "path": str(path),
         "clips": found.num_clips,
         "left_out": len(failures),
@@ -192,6 +204,7 @@ def describe_run(path: Path) -> Description:
 _KINDS: dict[str, Callable[[Path], Description]] = {
     "config.json": describe_checkpoint,
     "token_store.json": describe_token_store,
+    "latent_store.json": describe_latent_store,
     "prepared_clips.json": describe_prepared_clips,
     "corpus.json": describe_synthetic_corpus,
     "arguments.json": describe_run,

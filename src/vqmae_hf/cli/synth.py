@@ -34,8 +34,8 @@ def synth(
       vqmae-hf synth small --speakers 3 --clips-per-emotion 1 --emotion happy --emotion sad
     """
     from vqmae_hf.data.synthetic import load_synthetic_corpus, write_synthetic_corpus
+    from vqmae_hf.data.synthetic.factors import DEFAULT_EMOTIONS
 
-    chosen = {"emotions": emotion} if emotion else {}
     write_synthetic_corpus(
         folder,
         num_speakers=speakers,
@@ -44,7 +44,7 @@ def synth(
         image_size=image_size,
         seed=seed,
         show_progress=shows_progress(quiet),
-        **chosen,
+        emotions=emotion or DEFAULT_EMOTIONS,
     )
     corpus = load_synthetic_corpus(folder)
     document = {

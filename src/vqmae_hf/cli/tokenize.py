@@ -1,7 +1,7 @@
 """`vqmae-hf tokenize`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -26,7 +26,11 @@ def tokenize(
     num_proc: Annotated[
         int | None, typer.Option(help="Processes that decode and encode.", show_default="one per processor")
     ] = None,
-    clips_per_shard: Annotated[int, typer.Option(help="Clips in a Parquet file.")] = 256,
+    latents: Annotated[
+        bool,
+        typer.Option("--latents", help="Keep what comes before quantization, at 30 Hz: what `train mdvae` takes."),
+    ] = False,
+    clips_per_shard: Annotated[int, typer.Option(help="Clips in a file of the store.")] = 256,
     clip_option: Annotated[
         list[str] | None,
         typer.Option(help="Option of load_clip as NAME=VALUE, e.g. on_missing_face=center. Repeatable."),
@@ -52,34 +56,44 @@ def tokenize(
 
       vqmae-hf tokenize RAVDESS tokens --corpus ravdess --model runs/emotion
       vqmae-hf tokenize clips tokens --audio-tokenizer runs/audio --num-proc 8 --clip-option on_silence=keep
+      vqmae-hf tokenize clips latents --latents --audio-tokenizer runs/audio --visual-tokenizer runs/visual
       accelerate launch -m vqmae_hf.cli tokenize VoxCeleb2 tokens --corpus voxceleb2 --model runs/cross-12
     """
-    from vqmae_hf.cli.descriptions import describe_token_store
-    from vqmae_hf.cli.info import as_table
-    from vqmae_hf.training.arguments import TokenizeArguments
-    from vqmae_hf.training.assembly import load_inner_tokenizers
-    from vqmae_hf.training.recipes import build_arguments
-    from vqmae_hf.training.tokenize_corpus import run
-
     if model is not None and (audio_tokenizer or visual_tokenizer):
         usage_error("name either a model, which brings its tokenizers, or tokenizers", "--model")
-    arguments = build_arguments(
-        TokenizeArguments,
-        corpus=corpus,
-        corpus_root=str(root),
-        token_store=str(store),
-        audio_tokenizer=audio_tokenizer or model,
-        visual_tokenizer=visual_tokenizer or model,
-        num_processes=num_proc or usable_processors(),
-        clips_per_shard=clips_per_shard,
-        clip_options=read_pairs("--clip-option", clip_option),
-        corpus_options=read_pairs("--corpus-option", corpus_option),
-        seconds_per_clip=seconds_per_clip or None,
-        use_cpu=cpu,
-    )
-    if run(arguments, None if model is None else load_inner_tokenizers(model)) is None:
+    if model is not None and latents:
+        usage_error("with --latents name the tokenizers themselves", "--model")
+
+    from vqmae_hf.cli.checkpoints import quieten_transformers
+    from vqmae_hf.cli.descriptions import describe_path
+    from vqmae_hf.cli.info import as_table
+    from vqmae_hf.training import encode_corpus, tokenize_corpus
+    from vqmae_hf.training.arguments import TokenizeArguments
+    from vqmae_hf.training.assembly import load_inner_tokenizers
+    from vqmae_hf.training.mdvae_arguments import EncodeArguments
+    from vqmae_hf.training.recipes import build_arguments
+
+    quieten_transformers()
+    shared: dict[str, Any] = {
+        "corpus": corpus,
+        "corpus_root": str(root),
+        "audio_tokenizer": audio_tokenizer or model,
+        "visual_tokenizer": visual_tokenizer or model,
+        "num_processes": num_proc or usable_processors(),
+        "clips_per_shard": clips_per_shard,
+        "clip_options": read_pairs("--clip-option", clip_option),
+        "corpus_options": read_pairs("--corpus-option", corpus_option),
+        "seconds_per_clip": seconds_per_clip or None,
+        "use_cpu": cpu,
+    }
+    if latents:
+        info: Any = encode_corpus.run(build_arguments(EncodeArguments, latent_store=str(store), **shared))
+    else:
+        tokenizers = None if model is None else load_inner_tokenizers(model)
+        info = tokenize_corpus.run(build_arguments(TokenizeArguments, token_store=str(store), **shared), tokenizers)
+    if info is None:
         return None  # another rank finishes the store, and reports
-    described = describe_token_store(store)
+    described = describe_path(store)
     shown = [as_table(described)]
     if described["left_out"]:
         shown.append(f"What was left out, file by file, with the reason: {store / 'failures.jsonl'}")

@@ -102,6 +102,35 @@ def pretrain(
     return _run_program(program.run, PretrainArguments, context, own, recipe, all_options, quiet)
 
 
+@verb
+def mdvae(
+    context: typer.Context,
+    store: Annotated[
+        str | None,
+        typer.Argument(help="Latent store (of `tokenize --latents`), in place of --latent-store.", show_default=False),
+    ] = None,
+    output_dir: OutputDirOption = None,
+    recipe: RecipeOption = None,
+    all_options: AllOption = False,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> Answer | None:
+    """Train the dynamical VAE that separates who speaks from what lips, head and voice do.
+
+    Its tokenizers are trained with the recipes "mdvae" (30 frames per second), and `tokenize --latents` makes its store.
+    Further options are those of the program, see --all-options.
+
+    [bold]Examples[/]
+
+      vqmae-hf train mdvae latents --audio-tokenizer runs/audio --visual-tokenizer runs/visual --recipe paper -o mdvae
+    """
+    from vqmae_hf.training import train_mdvae
+    from vqmae_hf.training.mdvae_arguments import MDVAEArguments
+
+    own = _given(latent_store=store, output_dir=output_dir)
+    return _run_program(train_mdvae.run, MDVAEArguments, context, own, recipe, all_options, quiet)
+
+
 def _train_tokenizer(
     modality: str,
     context: typer.Context,

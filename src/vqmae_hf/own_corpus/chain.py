@@ -23,6 +23,7 @@ from vqmae_hf.training.arguments import AudioTokenizerArguments, FinetuneArgumen
 from vqmae_hf.training.assembly import load_inner_tokenizers, processor_for_tokenizers
 from vqmae_hf.training.finetune import FinetuneResult
 from vqmae_hf.training.recipes import build_arguments
+from vqmae_hf.training.stages import StageResult
 
 logger = logging.getLogger(__name__)
 
@@ -119,7 +120,7 @@ class OwnCorpusRun:
         """Those of the checkpoint, or ones trained on the training speakers of a run."""
         if self.given:
             return self.given
-        programs = {
+        programs: dict[str, tuple[Callable[..., StageResult], type]] = {
             "audio": (train_audio_tokenizer.run, AudioTokenizerArguments),
             "visual": (train_visual_tokenizer.run, VisualTokenizerArguments),
         }
