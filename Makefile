@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed-dev
 export HF_HUB_OFFLINE := 1
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: install lint format test quickstart clean
+.PHONY: install lint format test quickstart docs docs-serve clean
 
 install: $(STAMP)
 
@@ -31,5 +31,11 @@ test: $(STAMP)
 quickstart: $(STAMP)
 	$(BIN)/python -m vqmae_hf.quickstart --output_dir quickstart
 
+docs: $(STAMP)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+docs-serve: $(STAMP)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve --dev-addr 127.0.0.1:8000
+
 clean:
-	rm -rf $(VENV) quickstart build src/*.egg-info .pytest_cache .ruff_cache .mypy_cache
+	rm -rf $(VENV) quickstart build site src/*.egg-info .pytest_cache .ruff_cache .mypy_cache

@@ -43,7 +43,8 @@ REQUIREMENTS = [
 TEST = ["pytest>=8", "pytest-timeout>=2.3", "pytest-xdist>=3.5", "hypothesis>=6.100"]
 DEMO = ["gradio>=5"]
 LORA = ["peft>=0.17"]
-DEV = [*TEST, *LORA, "ruff>=0.8", "mypy>=1.13", "types-PyYAML"]
+DOCS = ["mkdocs-material>=9.6,<10", "mkdocstrings[python]>=0.28", "nbformat>=5.10", "nbclient>=0.10", "ipykernel>=6.29"]
+DEV = [*TEST, *LORA, *DOCS, "ruff>=0.8", "mypy>=1.13", "types-PyYAML"]
 
 setup(
     name="vqmae-hf",
@@ -61,14 +62,15 @@ setup(
             "py.typed",
             "training/recipes/*.yaml",
             "experiments/files/*.yaml",
-            "quickstart/*.html.jinja",
+            "experiments/mdvae/*.yaml",
+            "quickstart/*.html.jinja", "hub/cards/*.jinja",
             "own_corpus/*.html.jinja",
         ]
     },
     install_requires=REQUIREMENTS,
     py_modules=["vqmae_hf_command"],  # beside the package: what importing it costs, the command puts off
     entry_points={"console_scripts": ["vqmae-hf=vqmae_hf_command:main"]},
-    extras_require={"test": TEST, "demo": DEMO, "lora": LORA, "dev": DEV},
+    extras_require={"test": TEST, "demo": DEMO, "lora": LORA, "docs": DOCS, "dev": DEV},
     classifiers=[
         "Development Status :: 4 - Beta",
         "Intended Audience :: Science/Research",

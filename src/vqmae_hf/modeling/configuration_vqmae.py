@@ -75,8 +75,9 @@ class VQMAEConfig(CheckpointConfig):
             (audio) or image position (visual) at all times.
         contrastive (`bool`), contrastive_temperature (`float`): the InfoNCE term between the two global vectors.
         visual_loss_weight, audio_loss_weight, contrastive_loss_weight (`float`): weights of the three terms.
-        classifier_pooling (`"mean"`, `"attention"` or `"query2emo"`), classifier_loss (`"asymmetric"` or
-            `"cross_entropy"`), query2emo_num_attention_heads, query2emo_intermediate_size, query2emo_dropout: the head.
+        classifier_pooling (`"mean"`, `"attention"` or `"query2emo"`): the head.
+        classifier_loss (`"asymmetric"` or `"cross_entropy"`): what it is trained by.
+        query2emo_num_attention_heads, query2emo_intermediate_size, query2emo_dropout: the transformer of that head.
         audio_tokenizer_config, visual_tokenizer_config: sub-configurations; without them the model takes codes only.
         freeze_tokenizers (`bool`): keep the tokenizers in evaluation mode and out of the gradient.
     """
