@@ -1,4 +1,4 @@
-"""A griffe extension: docstrings in the form of transformers, ``name (`type`): text`` and [`Class`], read by mkdocstrings."""
+"""A griffe extension for mkdocstrings: docstrings in the form of transformers, ``name (`type`): text`` and [`Class`]."""
 
 import re
 from typing import Any

@@ -42,7 +42,7 @@ class MDVAEEncoding(MDVAELatents):
         w_mean, w_logvar (`torch.Tensor` of shape `(B, D)`): posterior of w, whose prior is standard normal.
         z_av_mean, z_av_logvar, z_a_mean, z_a_logvar, z_v_mean, z_v_logvar (`torch.Tensor` of shape `(B, T, D)`):
             posteriors.
-        z_av_prior_mean, z_av_prior_logvar (`torch.Tensor` of shape `(B, T, D)`): prior, given the latents of the frames before.
+        z_av_prior_mean, z_av_prior_logvar (`torch.Tensor` of shape `(B, T, D)`): prior, given the frames before.
         z_a_prior_mean, z_a_prior_logvar, z_v_prior_mean, z_v_prior_logvar (`torch.Tensor` of shape `(B, T, D)`): likewise.
     """
 
