@@ -12,7 +12,7 @@ def build_parser() -> argparse.ArgumentParser:
     """The options of the program."""
     parser = argparse.ArgumentParser(
         prog="python -m vqmae_hf.demo",
-        description="A web page to try the models with clips of one's own. It runs on this machine and sends nothing elsewhere.",
+        description="A web page to try the models with clips of one's own. It sends nothing to other machines.",
     )
     parser.add_argument(
         "--checkpoint", metavar="FOLDER", help="classifier, for the tab Emotion (a folder or a Hub id)"

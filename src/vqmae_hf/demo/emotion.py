@@ -37,7 +37,7 @@ class EmotionReading:
         curve: scores as the clip goes on.
         attention: over face and voice.
         spectra: (S, 513) power, or None without sound.
-        frames_per_map: frames from one attention map to the next.
+        frames_per_map, spectra_per_map: from one attention map to the next.
     """
 
     clip: Clip
@@ -47,6 +47,7 @@ class EmotionReading:
     attention: AttentionMaps
     spectra: torch.Tensor | None
     frames_per_map: int
+    spectra_per_map: int
 
     @property
     def best(self) -> int:
@@ -76,6 +77,7 @@ def read_emotion(classify: AudioVisualClassificationPipeline, clip: Clip) -> Emo
         attention=attention_over_clip(model, coded),
         spectra=spectra,
         frames_per_map=model.config.visual_tube_size[0],
+        spectra_per_map=model.config.audio_tube_size[0],
     )
 
 
@@ -102,11 +104,11 @@ def emotion_panel(reading: EmotionReading) -> str:
     rows = (
         "<h4>What the model says as the clip goes on</h4>"
         f"{legend(reading.labels)}"
-        f"{curves(reading.curve.seconds.tolist(), reading.curve.scores.tolist(), duration)}{_voice_row(reading)}"
+        f"{curves(reading.curve.seconds.tolist(), reading.curve.scores.tolist(), duration, best)}{_voice_row(reading)}"
     )
     switch = (
-        '<label class="vq-switch"><input type="checkbox" class="vq-attention"> Show attention <span>orange: '
-        f"{METHODS[reading.attention.method]}</span></label>"
+        '<label class="vq-switch"><input type="checkbox" class="vq-attention"> Show attention'
+        f" <span>the more orange, the more: {METHODS[reading.attention.method]}</span></label>"
     )
     return (
         f'<div class="vq-result vq-emotion"><div class="vq-columns">{seen}{answer}</div>{switch}'
@@ -122,7 +124,7 @@ def _voice_row(reading: EmotionReading) -> str:
     voice = picture(picture_address(pixels, lossy=True), "Spectrogram of the voice")
     over = ""
     if reading.attention.audio is not None:
-        address = voice_heat(reading.attention.audio, SPECTROGRAM_WIDTH, SPECTROGRAM_HEIGHT)
+        address = voice_heat(reading.attention.audio, reading.spectra_per_map, SPECTROGRAM_WIDTH, SPECTROGRAM_HEIGHT)
         over = picture(address, "Attention over the voice", "vq-voice-heat")
     return f'<h4>Voice</h4><div class="vq-voice">{voice}{over}<span>8 kHz</span></div>'
 

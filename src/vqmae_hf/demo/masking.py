@@ -10,7 +10,7 @@ PHASE_ITERATIONS = 32
 VERSIONS = {
     "original": ("Original", "as its codes say"),
     "masked": ("Seen by the model", "the rest is hidden"),
-    "reconstructed": ("Reconstructed", "hidden parts completed by the model"),
+    "reconstructed": ("Reconstructed", "hidden parts completed"),
 }
 PARTS = {"visual": "face", "audio": "voice"}
 
@@ -21,10 +21,10 @@ def masking_panel(result: MaskedReconstruction) -> str:
     items = []
     for modality, part in PARTS.items():
         if modality in result.codes:
-            items.append((f"of the {part} hidden", f"{100 * result.hidden_share(modality):.0f} %"))
+            items.append((f"{part} hidden", f"{100 * result.hidden_share(modality):.0f} %"))
             right = result.right_share(modality)
             if right is not None:
-                items.append(("of its hidden codes guessed exactly", f"{100 * right:.0f} %"))
+                items.append((f"hidden {part} codes exactly right", f"{100 * right:.0f} %"))
     return (
         f'<div class="vq-result vq-masking"><div class="vq-columns vq-together">{"".join(columns)}</div>'
         f"{facts(items)}</div>"

@@ -14,7 +14,9 @@ from vqmae_hf.data.media import write_clip
 # Of an attention map: tubes are few and large, so that a small picture of them is enlarged smoothly.
 MAP_SIZE = 48
 # From no attention (transparent) to the most: orange, which everyone tells from the grey picture below.
-HEAT_COLOUR, MOST_OPAQUE = (230, 120, 0), 225
+HEAT_COLOUR, MOST_OPAQUE = (230, 110, 0), 215
+# Differences below half of the mean attention are shown fainter, not blown up.
+SMALLEST_SPAN = 0.5
 
 
 def picture_address(pixels: np.ndarray, *, lossy: bool = False) -> str:
@@ -40,11 +42,12 @@ def clip_address(
         return "data:video/mp4;base64," + base64.b64encode(path.read_bytes()).decode("ascii")
 
 
-def heat(levels: np.ndarray, most: float) -> np.ndarray:
-    """Attention (H, W) as (H, W, 4) uint8: the more, the less transparent."""
-    opacity = (levels / max(most, 1e-9)).clip(0, 1) * MOST_OPAQUE
+def heat(levels: np.ndarray) -> np.ndarray:
+    """Attention (H, W) as (H, W, 4) uint8: the more, the less transparent, from its least to its most."""
+    least, most = float(levels.min()), float(levels.max())
+    opacity = (levels - least) / max(most - least, SMALLEST_SPAN) * MOST_OPAQUE
     coloured = np.empty((*levels.shape, 4), np.uint8)
-    coloured[..., :3], coloured[..., 3] = HEAT_COLOUR, opacity.round()
+    coloured[..., :3], coloured[..., 3] = HEAT_COLOUR, opacity.clip(0, MOST_OPAQUE).round()
     return coloured
 
 
@@ -60,17 +63,14 @@ def face_heat_sprite(levels: torch.Tensor, every: int) -> tuple[str, int]:
         Its address, and the number of maps.
     """
     maps = levels[::every].numpy()
-    most = float(maps.max())
-    enlarged = [
-        np.asarray(Image.fromarray(part).resize((MAP_SIZE, MAP_SIZE), Image.Resampling.BICUBIC)) for part in maps
-    ]
-    return picture_address(heat(np.concatenate(enlarged), most)), len(maps)
+    return picture_address(heat(np.concatenate([enlarged(part, MAP_SIZE, MAP_SIZE) for part in maps]))), len(maps)
 
 
-def voice_heat(levels: torch.Tensor, width: int = 800, height: int = 120) -> str:
+def voice_heat(levels: torch.Tensor, every: int, width: int, height: int) -> str:
     """Attention over the voice, (S, bands), as a picture to lie on a spectrogram; low frequencies at the bottom."""
-    values = levels.numpy().T[::-1]
-    smooth = np.asarray(
-        Image.fromarray(np.ascontiguousarray(values)).resize((width, height), Image.Resampling.BICUBIC)
-    )
-    return picture_address(heat(smooth, float(values.max())))
+    return picture_address(heat(enlarged(levels[::every].numpy().T[::-1], width, height)))
+
+
+def enlarged(levels: np.ndarray, width: int, height: int) -> np.ndarray:
+    """A small map (h, w), smoothly."""
+    return np.asarray(Image.fromarray(np.ascontiguousarray(levels)).resize((width, height), Image.Resampling.BICUBIC))

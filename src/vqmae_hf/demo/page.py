@@ -1,5 +1,6 @@
 """The page: a clip on the left, one tab for each thing to try on the right."""
 
+import logging
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -21,6 +22,8 @@ from vqmae_hf.inference.talking_faces import EncodedClip, GeneratedClip, decode_
 from vqmae_hf.modeling.mdvae_latent_mixing import FACTORS
 from vqmae_hf.training.assembly import inner_tokenizers
 
+logger = logging.getLogger(__name__)
+
 TITLE = "Talking faces: emotion, masks, factors, tokens"
 INTRODUCTION = (
     '<div class="vq-head"><h1>Talking faces</h1><p>Emotion from face and voice together, and a look at what the models '
@@ -28,6 +31,7 @@ INTRODUCTION = (
 )
 STRATEGY_NAMES = {"random": "Single pieces", "frame": "Whole moments", "block": "One block"}
 NO_CLIP = card("hint", "No result yet", "Choose a clip, then press the button.")
+UNFORESEEN = "Something went wrong on the server; its log says what. Please try again, or try another clip."
 # One after the other: on a CPU, two at once would each take twice as long.
 ONE_AT_A_TIME: dict[str, Any] = {"concurrency_limit": 1, "concurrency_id": "models", "show_progress": "minimal"}
 WAITING_VISITORS = 32
@@ -111,7 +115,7 @@ class DemoActions:
         z_v: float,
         request: gr.Request,
     ) -> str:
-        """Tab *Factors*: how much of the second clip, in %, for each factor; those that the model lacks are not looked at."""
+        """Tab *Factors*: how much of the second clip, in %, for each factor; those the model lacks count for nothing."""
         talker = self.models.talker
         assert talker is not None
         percents = dict(zip(FACTORS, (w, z_av, z_a, z_v), strict=True))
@@ -149,11 +153,11 @@ class DemoActions:
                 model, processor, self._clip(request, path, processor, model.config.modalities, use_centre)
             )
 
-        try:
+        def compute() -> str:
             shown = self._remember(request, ("tokens", path, use_centre), view)
-        except ValueError as error:
-            return error_card(str(error))
-        return tokens_panel(shown, round(percent / 100 * shown.last_frame))
+            return tokens_panel(shown, round(percent / 100 * shown.last_frame))
+
+        return self._answer(request, ("token page", path, use_centre, percent), compute)
 
     def _clip(
         self, request: gr.Request, path: str | None, processor: Any, modalities: Sequence[str], use_centre: bool
@@ -172,6 +176,9 @@ class DemoActions:
             return self._remember(request, key, compute)
         except ValueError as error:
             return error_card(str(error))
+        except Exception:  # the border to the visitor: the trace is for the log
+            logger.exception("an action of the demo failed")
+            return error_card(UNFORESEEN)
 
 
 def build_page(models: DemoModels, limits: DemoLimits, examples: Sequence[Path]) -> gr.Blocks:
@@ -202,9 +209,9 @@ def _clip_chooser(actions: DemoActions, limits: DemoLimits, examples: Sequence[P
     """Upload, camera, microphone, examples; the path of what was chosen last."""
     path = gr.State(None)
     video = gr.Video(
-        label="Clip", sources=["upload", "webcam"], include_audio=True, height=250, elem_id="clip", buttons=[]
+        label="Clip", sources=["upload", "webcam"], include_audio=True, height=300, elem_id="clip", buttons=[]
     )
-    status = gr.HTML(elem_id="clip-status")
+    status = gr.HTML(elem_id="clip-status", padding=False)
     if examples:
         gr.Examples([[str(example)] for example in examples], video, label="Examples", cache_examples=False)
     with gr.Accordion("A voice alone", open=False):
@@ -264,7 +271,7 @@ def _factors_tab(actions: DemoActions, path: gr.State, use_centre: gr.Checkbox, 
                 label="Clip B (clip A is the one on the left)",
                 sources=["upload", "webcam"],
                 include_audio=True,
-                height=200,
+                height=240,
                 elem_id="second-clip",
                 buttons=[],
             )

@@ -45,7 +45,9 @@ def player(address: str, name: str, *, overlay: str = "", note: str = "") -> str
     below = f'<p class="vq-note">{escape(note)}</p>' if note else ""
     return (
         f'<figure class="vq-player"><figcaption>{escape(name)}</figcaption>'
-        f'<div class="vq-stage"><video src="{address}" controls playsinline preload="auto"></video>{overlay}</div>'
+        f'<div class="vq-stage"><video src="{address}" playsinline preload="auto"></video>{overlay}</div>'
+        '<div class="vq-controls"><button type="button" class="vq-play" aria-label="Play or pause">▶</button>'
+        '<input type="range" class="vq-seek" min="0" max="1000" value="0" aria-label="Position"></div>'
         f"{below}</figure>"
     )
 
@@ -67,20 +69,21 @@ def bars(labels: Sequence[str], scores: Sequence[float]) -> str:
     return f'<div class="vq-bars">{"".join(rows)}</div>'
 
 
-def curves(seconds: Sequence[float], rows: Sequence[Sequence[float]], duration: float) -> str:
+def curves(seconds: Sequence[float], rows: Sequence[Sequence[float]], duration: float, best: int) -> str:
     """
     Scores (N moments x C classes) over the time of a clip, as lines over the full width of the page.
 
-    Where the first moment is not the start of the clip, lines begin there.
+    Lines begin at the first moment; that of the class `best` is thicker.
     """
-    lines = []
+    lines, chosen = [], ' class="vq-first"'
     for number in range(len(rows[0])):
         points = [(1000 * s / duration, 100 - 100 * row[number]) for s, row in zip(seconds, rows, strict=True)]
         if len(points) == 1:  # a line needs two
             points = [(0.0, points[0][1]), (1000.0, points[0][1])]
         path = " ".join(f"{x:.1f},{y:.2f}" for x, y in points)
         lines.append(
-            f'<polyline points="{path}" stroke="{colour_of(number)}" stroke-dasharray="{dash_of(number)}"></polyline>'
+            f'<polyline points="{path}" stroke="{colour_of(number)}" stroke-dasharray="{dash_of(number)}"'
+            f"{chosen if number == best else ''}></polyline>"
         )
     grid = "".join(f'<line x1="0" x2="1000" y1="{y}" y2="{y}"></line>' for y in (0, 50, 100))
     return (

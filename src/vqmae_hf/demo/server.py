@@ -45,9 +45,9 @@ def launch_demo(
     """
     Serve the demo.
 
-    Nothing is fetched from or sent to other machines, apart from checkpoints that are named by a Hub id. Uploaded clips lie in
-    a folder of this process, from which they are deleted when their visitor leaves or after `keep_minutes`; the folder goes
-    with the process.
+    Nothing is fetched from or sent to other machines, apart from checkpoints that are named by a Hub id. Uploaded clips lie
+    in a folder of this process, from which they are deleted when their visitor leaves or after `keep_minutes`; the folder
+    goes with the process.
 
     Args:
         checkpoint, pretraining, mdvae: see [`~vqmae_hf.demo.models.load_demo_models`]; at least one.
@@ -97,7 +97,7 @@ def launch_demo(
                 neutral_hue=gr.themes.colors.gray,
                 font=["system-ui", "Segoe UI", "Roboto", "Helvetica", "Arial", "sans-serif"],
                 font_mono=["ui-monospace", "Consolas", "monospace"],
-            ),
+            ).set(body_text_color_subdued="*neutral_500"),
             css_paths=[STATIC / "demo.css"],
             head=f"<script>{(STATIC / 'demo.js').read_text(encoding='utf-8')}</script>",
             app_kwargs={"middleware": [Middleware(PolicyHeader)]},

@@ -91,7 +91,7 @@ def tokens_panel(view: TokenView, frame: int) -> str:
         parts.append(_voice_part(view, frame * view.coded.spectra_per_frame))
     return (
         f'<div class="vq-result vq-tokens" data-frame="{frame}"><p class="vq-note">At {seconds:.2f} s. Point at a code to '
-        f"see what it stands for.</p>{''.join(parts)}</div>"
+        f"see what it stands for; codes that are alike have like colours.</p>{''.join(parts)}</div>"
     )
 
 
@@ -131,7 +131,7 @@ def _voice_part(view: TokenView, spectrum: int) -> str:
     cells = []
     for place, code in enumerate(codes):
         bins = slice(place * len(power) // len(codes), (place + 1) * len(power) // len(codes))
-        words = f"{bands[place]:.0f} to {bands[place + 1]:.0f} Hz, {level[bins].max():.0f} dB"
+        words = f"{bands[place]:.0f} to {bands[place + 1]:.0f} Hz, {level[bins].max():.0f} dB".replace(" -", " −")
         cells.append(_cell(code, view.colours["audio"], words, False, 0, place))
     grid = f'style="grid-template-columns:repeat({len(codes)},1fr)"'
     return (

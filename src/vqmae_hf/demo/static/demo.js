@@ -18,8 +18,32 @@
   };
   const followWhilePlaying = (video) => {
     follow(video);
+    show(video);
     if (!video.paused && video.isConnected) requestAnimationFrame(() => followWhilePlaying(video));
   };
+
+  // ---- a button and a position below each clip ----
+  const player = (element) => element.closest && element.closest(".vq-player");
+  const show = (video) => {
+    const box = player(video);
+    if (!box) return;
+    box.querySelector(".vq-play").textContent = video.paused ? "▶" : "❚❚";
+    if (video.duration) box.querySelector(".vq-seek").value = (1000 * video.currentTime) / video.duration;
+  };
+  document.addEventListener("click", (event) => {
+    const box = event.target.closest && player(event.target);
+    if (!box || !event.target.closest(".vq-play, .vq-stage")) return;
+    const video = box.querySelector("video");
+    delete video.dataset.follows;
+    if (video.paused) video.play().catch(() => {});
+    else video.pause();
+  });
+  document.addEventListener("input", (event) => {
+    if (!event.target.classList || !event.target.classList.contains("vq-seek")) return;
+    const video = player(event.target).querySelector("video");
+    delete video.dataset.follows;
+    if (video.duration) video.currentTime = (video.duration * event.target.value) / 1000;
+  });
 
   // ---- clips side by side play together: the one that was started is heard ----
   const companions = (video) => {
@@ -50,16 +74,12 @@
       }
     }, true);
   }
-  // A click on one that follows makes it the one that leads.
-  document.addEventListener("pointerdown", (event) => {
-    const video = event.target.closest && event.target.closest(".vq-together video");
-    if (video) delete video.dataset.follows;
-  }, true);
-  for (const name of ["timeupdate", "seeked"]) {
+  for (const name of ["timeupdate", "seeked", "pause", "ended"]) {
     document.addEventListener(name, (event) => {
       const video = event.target;
       if (!video.closest || !video.closest(".vq-result")) return;
       follow(video);
+      show(video);
       if (name === "seeked" && leads(video)) {
         for (const other of companions(video)) {
           if (other.dataset.follows === "yes" || other.paused) other.currentTime = Math.min(video.currentTime, other.duration || 0);
