@@ -43,7 +43,13 @@ REQUIREMENTS = [
 TEST = ["pytest>=8", "pytest-timeout>=2.3", "pytest-xdist>=3.5", "hypothesis>=6.100"]
 DEMO = ["gradio>=5"]
 LORA = ["peft>=0.17"]
-DOCS = ["mkdocs-material>=9.6,<10", "mkdocstrings[python]>=0.28", "nbformat>=5.10", "nbclient>=0.10", "ipykernel>=6.29"]
+DOCS = [
+    "mkdocs-material>=9.6,<10",
+    "mkdocstrings[python]>=0.28",
+    "nbformat>=5.10",
+    "nbclient>=0.10",
+    "ipykernel>=6.29",
+]
 DEV = [*TEST, *LORA, *DOCS, "ruff>=0.8", "mypy>=1.13", "types-PyYAML"]
 
 setup(
@@ -62,8 +68,10 @@ setup(
             "py.typed",
             "training/recipes/*.yaml",
             "experiments/files/*.yaml",
+            "experiments/studies/*.yaml",
             "experiments/mdvae/*.yaml",
-            "quickstart/*.html.jinja", "hub/cards/*.jinja",
+            "quickstart/*.html.jinja",
+            "hub/cards/*.jinja",
             "own_corpus/*.html.jinja",
         ]
     },

@@ -7,9 +7,9 @@ from vqmae_hf.experiments.experiment_file import (
     STAGES,
     experiment_names,
     load_experiment,
-    merge,
     stage_values,
 )
+from vqmae_hf.experiments.nested_values import merge
 from vqmae_hf.training.recipes import build_arguments
 
 ABLATIONS = {

@@ -1,8 +1,9 @@
-"""`python -m vqmae_hf.experiments`: run experiment files, list their cells, make tables from results.
+"""`python -m vqmae_hf.experiments`: run experiment files, list their cells, study pre-training alone, make tables.
 
 python -m vqmae_hf.experiments run ravdess-speech --work_dir runs/experiments --results docs/results
 python -m vqmae_hf.experiments run ravdess-speech --only 'scratch/*/0'
 python -m vqmae_hf.experiments list ravdess-speech
+python -m vqmae_hf.experiments masked grid-masked-prediction --results docs/results --set data.corpus_root=GRID
 python -m vqmae_hf.experiments tables docs/results
 """
 
@@ -15,7 +16,10 @@ from typing import Any
 import yaml
 
 from vqmae_hf.experiments.cells import cell_folder, experiment_cells, read_cell
-from vqmae_hf.experiments.experiment_file import SIZES, experiment_names, load_experiment, merge
+from vqmae_hf.experiments.experiment_file import SIZES, experiment_names, load_experiment
+from vqmae_hf.experiments.masked_study import load_study, present_study, run_study, study_names
+from vqmae_hf.experiments.masked_study_page import is_study
+from vqmae_hf.experiments.nested_values import merge
 from vqmae_hf.experiments.runner import present, publish, run_experiment
 from vqmae_hf.experiments.tables import is_results
 from vqmae_hf.experiments.workspace import Workspace
@@ -29,20 +33,25 @@ def build_parser() -> argparse.ArgumentParser:
         prog="python -m vqmae_hf.experiments",
         description=DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog=f"packaged experiments: {', '.join(experiment_names())}",
+        epilog=f"packaged experiments: {', '.join(experiment_names())}; studies: {', '.join(study_names())}",
     )
     verbs = parser.add_subparsers(dest="verb", required=True)
     run = verbs.add_parser("run", help="run the cells that are not done, then publish what is complete")
     list_ = verbs.add_parser("list", help="show the cells and which are done")
-    for verb in (run, list_):
-        verb.add_argument("experiment", help="packaged experiment, or a YAML file")
+    masked = verbs.add_parser(
+        "masked", help="pre-train, and ask for masked codes of held-out clips (no labels needed)"
+    )
+    for verb in (run, list_, masked):
+        verb.add_argument("experiment", help="packaged experiment or, for masked, study; or a YAML file")
         verb.add_argument("--work_dir", default="runs/experiments", help="folder of shared steps and cells")
         verb.add_argument("--size", choices=SIZES, default="full", help="debug: a few steps of tiny models")
-        verb.add_argument("--only", action="append", default=[], help="pattern of system/fold/seed; repeatable")
         verb.add_argument(
             "--set", action="append", default=[], metavar="KEY=VALUE", help="e.g. data.corpus_root=RAVDESS; repeatable"
         )
-    run.add_argument("--results", help="folder to publish to; default: results in the work_dir")
+    for verb in (run, list_):
+        verb.add_argument("--only", action="append", default=[], help="pattern of system/fold/seed; repeatable")
+    for verb in (run, masked):
+        verb.add_argument("--results", help="folder to publish to; default: results in the work_dir")
     tables = verbs.add_parser("tables", help="make pages and pictures from published results")
     tables.add_argument("folder", nargs="?", default="docs/results", help="folder of results")
     return parser
@@ -72,6 +81,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.verb == "tables":
         _make_tables(Path(args.folder))
         return
+    if args.verb == "masked":
+        study = load_study(args.experiment, size=args.size, overrides=parse_overrides(args.set))
+        print(run_study(study, args.work_dir, args.results or Path(args.work_dir) / "results"))
+        return
     experiment = load_experiment(args.experiment, size=args.size, overrides=parse_overrides(args.set))
     if args.verb == "list":
         workspace = Workspace(experiment, args.work_dir)
@@ -89,13 +102,14 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _make_tables(folder: Path) -> None:
-    paths = sorted(path for path in folder.glob("*.json") if is_results(path))
-    if not paths:
+    present_as = {present: is_results, present_study: is_study}
+    found = [(show, path) for path in sorted(folder.glob("*.json")) for show, fits in present_as.items() if fits(path)]
+    if not found:
         sys.exit(
             f"{folder} holds no results of experiments (*.json); publish some with `run EXPERIMENT --results {folder}`."
         )
-    for path in paths:
-        print(", ".join(str(made) for made in present(path)))
+    for show, path in found:
+        print(", ".join(str(made) for made in show(path)))
 
 
 if __name__ == "__main__":

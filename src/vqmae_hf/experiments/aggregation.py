@@ -28,8 +28,9 @@ def aggregate(workspace: Workspace) -> dict[str, Any]:
     """Everything that has been run of an experiment.
 
     Returns:
-        `experiment`, `title`, `size`, `classes`, `chance`, `folds` (test speakers of each), `seeds`, `tokenizers`
-        (checkpoints, or "of each fold": trained without its validation and test speakers);
+        `experiment`, `title`, `size`, `classes`, `chance`, `folds` (test speakers of each that is run),
+        `folds_dealt` (how many there are), `seeds`, `tokenizers` (checkpoints, or "of each
+        fold": trained without its validation and test speakers);
         `clips`: `clip_id` of every test clip, and its `speaker`, `fold` and `label` (class number);
         `rows`: see `_row`, by system, or `system@view` for what a system of both modalities says of one;
         `comparisons`: see `_compare`;
@@ -53,7 +54,8 @@ def aggregate(workspace: Workspace) -> dict[str, Any]:
         "size": experiment.size,
         "classes": classes,
         "chance": 1 / len(classes),
-        "folds": [fold["test"] for fold in workspace.folds],
+        "folds": [fold["test"] for fold in workspace.folds[: experiment.num_folds_run]],
+        "folds_dealt": experiment.num_folds,
         "tokenizers": {
             name: value if isinstance(value, str) else "of each fold" for name, value in experiment.tokenizers.items()
         },
@@ -133,7 +135,7 @@ def _rows(experiment: Experiment, system: str, pairs: Sequence, clips: Sequence,
                 "system": first["system"],
                 "view": view,
                 "is_main": place == 0,
-                **_row(answers, clips, classes, experiment.num_folds),
+                **_row(answers, clips, classes, experiment.num_folds_run),
                 "seconds": round(sum(found["seconds"] for _, found in pairs), 1),
             },
         )

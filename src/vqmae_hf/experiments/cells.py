@@ -66,14 +66,15 @@ def experiment_cells(experiment: Experiment, only: Sequence[str] = ()) -> list[C
         if not any(fnmatch(name, pattern) for name in names):
             raise ValueError(
                 f"only={pattern!r} matches no cell of {experiment.name}; they are called system/fold/seed, with the systems "
-                f"{list(experiment.systems)}, the folds 0 to {experiment.num_folds - 1} and the seeds {experiment.seeds}."
+                f"{list(experiment.systems)}, the folds 0 to {experiment.num_folds_run - 1} and the seeds "
+                f"{experiment.seeds}."
             )
     return [cell for cell in cells if not only or any(fnmatch(str(cell), pattern) for pattern in only)]
 
 
 def _all_cells(experiment: Experiment) -> Iterator[Cell]:
     for system in experiment.systems.values():
-        for fold in range(experiment.num_folds):
+        for fold in range(experiment.num_folds_run):
             for seed in experiment.seeds_of(system):
                 yield Cell(system, fold, seed)
 

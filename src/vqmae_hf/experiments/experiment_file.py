@@ -8,6 +8,7 @@
 | `data` | see `DATA_KEYS`; `synthetic` holds arguments of `write_synthetic_corpus` |
 | `tokenizers` | by modality: a checkpoint, or `recipe` and arguments of its training program, run in each fold |
 | `folds` | a name of `FIXED_FOLDS`, or a number of folds to deal |
+| `folds_run` | how many of them are run, the first ones; default: all |
 | `seeds` | of the systems' training |
 | `model` | `preset` and `overrides` of the network; what recipes say of it is not used |
 | `pretraining`, `finetuning` | `recipe` and arguments; `pretraining.share` is a share of its clips |
@@ -18,8 +19,6 @@ A system whose `pretraining` is `true` or a mapping is fine-tuned from a masked 
 speakers; `false` is the same network from scratch.
 """
 
-import copy
-import difflib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -30,6 +29,7 @@ import yaml
 
 from vqmae_hf.data.fixed_folds import FIXED_FOLDS
 from vqmae_hf.experiments.features import FEATURES
+from vqmae_hf.experiments.nested_values import merge, unknown_names
 from vqmae_hf.modeling.configuration_vqmae import VQMAEConfig
 from vqmae_hf.training.arguments import (
     AudioTokenizerArguments,
@@ -43,8 +43,8 @@ FILES = Path(__file__).parent / "files"
 MODALITIES = ("audio", "visual")
 DATA_KEYS = ("corpus", "corpus_root", "corpus_options", "clip_options", "face_size", "clips_dir", "synthetic")
 EXPERIMENT_KEYS = {
-    *("title", "base", "modalities", "data", "tokenizers", "folds", "seeds", "model", "pretraining", "finetuning"),
-    *("systems", "comparisons"),
+    *("title", "base", "modalities", "data", "tokenizers", "folds", "folds_run", "seeds", "model"),
+    *("pretraining", "finetuning", "systems", "comparisons"),
 }
 SYSTEM_KEYS = {
     "majority": {"kind", "title", "like"},
@@ -128,10 +128,16 @@ class Experiment:
     seeds: tuple[int, ...]
     systems: dict[str, System]
     comparisons: tuple[tuple[str, str], ...]
+    folds_run: int | None = None
 
     @property
     def num_folds(self) -> int:
         return len(FIXED_FOLDS[self.folds]) if isinstance(self.folds, str) else self.folds
+
+    @property
+    def num_folds_run(self) -> int:
+        """The folds that are run: the first ones, of all that the speakers are dealt to."""
+        return min(self.folds_run or self.num_folds, self.num_folds)
 
     def seeds_of(self, system: System) -> tuple[int, ...]:
         """The seeds that a system is run with: one, if another would change nothing."""
@@ -180,6 +186,7 @@ def load_experiment(
         data=values["data"],
         tokenizers={name: _tokenizer(name, raw, size) for name, raw in (values.get("tokenizers") or {}).items()},
         folds=values["folds"],
+        folds_run=values.get("folds_run"),
         seeds=tuple(values["seeds"]),
         systems=built,
         comparisons=tuple((first, second) for first, second in values.get("comparisons") or ()),
@@ -194,15 +201,6 @@ def experiment_path(experiment: str | Path) -> Path:
     if path.suffix in (".yaml", ".yml") and path.is_file():
         return path
     raise ValueError(f"{str(experiment)!r} is neither a YAML file nor one of the experiments {experiment_names()}.")
-
-
-def merge(values: Mapping[str, Any], layer: Mapping[str, Any]) -> dict[str, Any]:
-    """`values` with those of `layer` over them, mapping by mapping; anything else is replaced."""
-    merged = copy.deepcopy(dict(values))
-    for name, value in layer.items():
-        both = isinstance(value, Mapping) and isinstance(merged.get(name), Mapping)
-        merged[name] = merge(merged[name], value) if both else copy.deepcopy(value)
-    return merged
 
 
 def stage_values(stage: str, section: Mapping[str, Any], size: str) -> dict[str, Any]:
@@ -293,27 +291,29 @@ def _tokenizer(modality: str, raw: str | Mapping[str, Any], size: str) -> str | 
 
 def _experiment_problems(values: Mapping[str, Any]) -> list[str]:
     """What is wrong outside the systems, one sentence each."""
-    problems = _unknown("key", values, EXPERIMENT_KEYS)
+    problems = unknown_names("key", values, EXPERIMENT_KEYS)
     problems += [
         f"{name} is missing" for name in ("title", "modalities", "data", "folds", "seeds") if name not in values
     ]
-    problems += _unknown("key of data", values.get("data", {}), DATA_KEYS)
+    problems += unknown_names("key of data", values.get("data", {}), DATA_KEYS)
     data = values.get("data") or {}
     if not any(data.get(name) for name in ("clips_dir", "corpus_root")) and data.get("corpus") != "synthetic":
         problems.append("data needs clips_dir, or corpus and corpus_root; only the corpus 'synthetic' is made")
     modalities = values.get("modalities", [])
-    problems += _unknown("modality", modalities, MODALITIES)
+    problems += unknown_names("modality", modalities, MODALITIES)
     folds, seeds = values.get("folds"), values.get("seeds")
     is_number = isinstance(folds, int) and folds >= 3
     if "folds" in values and not is_number and folds not in FIXED_FOLDS:
         problems.append(f"folds={folds!r} must be one of {sorted(FIXED_FOLDS)}, or a number of at least 3")
+    if (run := values.get("folds_run")) is not None and (not isinstance(run, int) or run < 1):
+        problems.append(f"folds_run={run!r} must be a positive number, how many of the folds are run")
     if seeds is not None and (not isinstance(seeds, list) or not seeds or len(set(seeds)) < len(seeds)):
         problems.append(f"seeds={seeds!r} must be a list of different numbers")
     if not values["systems"]:
         problems.append("systems is empty; list the rows of the table")
     for modality, raw in (values.get("tokenizers") or {}).items():
         if modality not in MODALITIES:
-            problems += _unknown("tokenizer", [modality], MODALITIES)
+            problems += unknown_names("tokenizer", [modality], MODALITIES)
         elif not isinstance(raw, str):
             problems += _stage_problems(f"tokenizers.{modality}", modality, raw)
     for stage in ("pretraining", "finetuning"):
@@ -330,7 +330,7 @@ def _system_problems(name: str, raw: Mapping[str, Any]) -> list[str]:
     kind, features = raw.get("kind"), raw.get("features")
     if kind not in SYSTEM_KEYS:
         return [f"{where}.kind={kind!r} must be one of {list(SYSTEM_KEYS)}"]
-    problems = _unknown(f"key of {where}, a {kind},", raw, SYSTEM_KEYS[kind])
+    problems = unknown_names(f"key of {where}, a {kind},", raw, SYSTEM_KEYS[kind])
     if not SYSTEM_NAME.fullmatch(name):
         problems.append(f"{where}: a name has letters, digits, '.', '+', '-' and '_' alone")
     if kind == "logistic_regression" and features not in FEATURES:
@@ -338,7 +338,7 @@ def _system_problems(name: str, raw: Mapping[str, Any]) -> list[str]:
     share = raw.get("label_share", 1.0)
     if not isinstance(share, (int, float)) or not 0 < share <= 1:
         problems.append(f"{where}.label_share={share!r} must be above 0 and at most 1")
-    problems += _unknown(f"key of {where}.model", raw.get("model") or {}, ("preset", "overrides"))
+    problems += unknown_names(f"key of {where}.model", raw.get("model") or {}, ("preset", "overrides"))
     for stage in ("pretraining", "finetuning"):
         section = raw.get(stage)
         if isinstance(section, Mapping):
@@ -354,7 +354,7 @@ def _stage_problems(where: str, stage: str, section: Mapping[str, Any]) -> list[
     if stage in ("pretraining", "finetuning"):
         known -= set(MODEL_FIELDS)
     known |= {"recipe", "share"} if stage == "pretraining" else {"recipe"}
-    problems = _unknown(f"argument in {where}", section, known)
+    problems = unknown_names(f"argument in {where}", section, known)
     share = section.get("share", 1.0)
     if stage == "pretraining" and (not isinstance(share, (int, float)) or not 0 < share <= 1):
         problems.append(f"{where}.share={share!r} must be above 0 and at most 1")
@@ -376,7 +376,7 @@ def _network_problems(system: System) -> list[str]:
         VQMAEConfig.from_preset(system.model["preset"], **{**overrides, "code_embedding": "learned"})
     except Exception as error:  # of huggingface_hub's own kind for values of the wrong type
         return [f"systems.{system.name}.model: {error}"]
-    return _unknown(f"field in systems.{system.name}.model.overrides", overrides, dir(VQMAEConfig()))
+    return unknown_names(f"field in systems.{system.name}.model.overrides", overrides, dir(VQMAEConfig()))
 
 
 def _comparison_problems(values: Mapping[str, Any], systems: Mapping[str, System]) -> list[str]:
@@ -385,14 +385,5 @@ def _comparison_problems(values: Mapping[str, Any], systems: Mapping[str, System
         if not isinstance(pair, Sequence) or isinstance(pair, str) or len(pair) != 2:
             problems.append(f"comparisons: {pair!r} must be a pair of systems")
         else:
-            problems += _unknown("system in comparisons", [row.partition("@")[0] for row in pair], systems)
-    return problems
-
-
-def _unknown(what: str, names: Any, known: Any) -> list[str]:
-    problems = []
-    for name in names:
-        if name not in known:
-            close = difflib.get_close_matches(str(name), list(known), n=1)
-            problems.append(f"unknown {what} {name!r}" + (f", did you mean {close[0]}?" if close else ""))
+            problems += unknown_names("system in comparisons", [row.partition("@")[0] for row in pair], systems)
     return problems

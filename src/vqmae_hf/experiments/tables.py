@@ -75,11 +75,18 @@ def _protocol(results: dict[str, Any]) -> str:
     ]
     unseen = "on nothing that a system has been trained or chosen on" + (f" ({'; '.join(given)})" if given else "")
     return (
-        f"{debug}{clips} clips of {speakers} speakers in {len(results['classes'])} classes, {len(results['folds'])} folds "
-        f"that test every speaker once, {unseen}. In percent: metrics of the answers of all folds together, mean ± standard "
+        f"{debug}{clips} clips of {speakers} speakers in {len(results['classes'])} classes, {_folds_text(results)}, "
+        f"{unseen}. In percent: metrics of the answers of all folds together, mean ± standard "
         "deviation over seeds (none where a seed would change nothing). "
         f"Guessing: {_percent(results['chance'])}."
     )
+
+
+def _folds_text(results: dict[str, Any]) -> str:
+    run, dealt = len(results["folds"]), results.get("folds_dealt", len(results["folds"]))
+    if run == dealt:
+        return f"{run} folds that test every speaker once"
+    return f"the first {run} of {dealt} folds, whose test speakers these are" if run > 1 else f"one of {dealt} folds"
 
 
 def _main_table(results: dict[str, Any]) -> str:
