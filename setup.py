@@ -40,8 +40,8 @@ REQUIREMENTS = [
     "rich>=13",
 ]
 
-TEST = ["pytest>=8", "pytest-timeout>=2.3", "pytest-xdist>=3.5", "hypothesis>=6.100"]
-DEMO = ["gradio>=5"]
+TEST = ["pytest>=8", "pytest-timeout>=2.3", "pytest-xdist>=3.5", "hypothesis>=6.100", "playwright>=1.50"]
+DEMO = ["gradio>=6.31,<7", "starlette>=0.40"]
 LORA = ["peft>=0.17"]
 DOCS = [
     "mkdocs-material>=9.6,<10",
@@ -50,7 +50,7 @@ DOCS = [
     "nbclient>=0.10",
     "ipykernel>=6.29",
 ]
-DEV = [*TEST, *LORA, *DOCS, "ruff>=0.8", "mypy>=1.13", "types-PyYAML"]
+DEV = [*TEST, *LORA, *DEMO, *DOCS, "ruff>=0.8", "mypy>=1.13", "types-PyYAML"]
 
 setup(
     name="vqmae-hf",
@@ -66,6 +66,7 @@ setup(
     package_data={
         "vqmae_hf": [
             "py.typed",
+            "demo/static/*",
             "training/recipes/*.yaml",
             "experiments/files/*.yaml",
             "experiments/studies/*.yaml",
