@@ -108,7 +108,7 @@ def emotion_panel(reading: EmotionReading) -> str:
     )
     switch = (
         '<label class="vq-switch"><input type="checkbox" class="vq-attention"> Show attention'
-        f" <span>the more orange, the more: {METHODS[reading.attention.method]}</span></label>"
+        f" <span>the more orange, the more it counted: {METHODS[reading.attention.method]}</span></label>"
     )
     return (
         f'<div class="vq-result vq-emotion"><div class="vq-columns">{seen}{answer}</div>{switch}'

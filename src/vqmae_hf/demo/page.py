@@ -208,9 +208,7 @@ def build_page(models: DemoModels, limits: DemoLimits, examples: Sequence[Path])
 def _clip_chooser(actions: DemoActions, limits: DemoLimits, examples: Sequence[Path]) -> tuple[gr.State, gr.Checkbox]:
     """Upload, camera, microphone, examples; the path of what was chosen last."""
     path = gr.State(None)
-    video = gr.Video(
-        label="Clip", sources=["upload", "webcam"], include_audio=True, height=300, elem_id="clip", buttons=[]
-    )
+    video = gr.Video(label="Clip", sources=["upload", "webcam"], include_audio=True, elem_id="clip", buttons=[])
     status = gr.HTML(elem_id="clip-status", padding=False)
     if examples:
         gr.Examples([[str(example)] for example in examples], video, label="Examples", cache_examples=False)
@@ -271,7 +269,6 @@ def _factors_tab(actions: DemoActions, path: gr.State, use_centre: gr.Checkbox, 
                 label="Clip B (clip A is the one on the left)",
                 sources=["upload", "webcam"],
                 include_audio=True,
-                height=240,
                 elem_id="second-clip",
                 buttons=[],
             )
