@@ -20,7 +20,7 @@ from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 from .attention_blocks import FusionTransformer, GlobalPooling, VQMAECrossAttention, VQMAELayer
 from .configuration_vqmae import VQMAEConfig
 from .losses import info_nce
-from .masking import TubeMasking, draw_coupled_ratios, explicit_masking, random_masking
+from .masking import TubeMasking, draw_coupled_ratios, explicit_masking, gather_tubes, random_masking
 from .modeling_outputs_vqmae import VQMAEClassifierOutput, VQMAEForPreTrainingOutput, VQMAEModelOutput
 from .query2emo import Query2Emo
 from .tokenized_model import TokenizedPreTrainedModel
@@ -188,7 +188,8 @@ class VQMAEModel(VQMAEPreTrainedModel):
                 "needed."
             )
         sizes = {modality: inputs.codes.shape[0] for modality, inputs in tubes.items()}
-        if len(set(sizes.values())) > 1:
+        counts = list(sizes.values())  # compared in pairs: a number that torch.export traces has no hash
+        if any(count != counts[0] for count in counts):
             raise ValueError(f"the modalities have different numbers of clips: {sizes}.")
         return tubes
 
@@ -300,7 +301,8 @@ class VQMAEForPreTraining(VQMAEPreTrainedModel):
             visual_mask=maskings.get("visual"),
             **kwargs,
         )
-        decoded = self.decoder(encoded, tubes, maskings)
+        # Visible tubes are decoded no further than masked ones need, unless their logits are wanted.
+        decoded = self.decoder(encoded, tubes, maskings, masked_only=not output_logits)
 
         output = VQMAEForPreTrainingOutput(
             visual_global=encoded.visual_global,
@@ -312,6 +314,7 @@ class VQMAEForPreTraining(VQMAEPreTrainedModel):
             output[f"{modality}_mask"] = maskings[modality].mask
             if output_logits:
                 output[f"{modality}_logits"] = self.decoder.logits(modality, decoded[modality])
+                decoded[modality] = gather_tubes(decoded[modality], maskings[modality].masked_ids)
         if return_loss:
             self.add_losses(output, encoded, decoded, tubes, maskings)
         return output
