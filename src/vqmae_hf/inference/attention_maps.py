@@ -14,7 +14,7 @@ from vqmae_hf.modeling.modeling_vqmae import VQMAEForAudioVisualClassification
 
 
 class AttentionMaps(NamedTuple):
-    """Attention, 1 being as much as if it were the same everywhere in the window; None where the clip has no such part."""
+    """Attention, 1 being as much as if it were the same all over the window; None where the clip has no such part."""
 
     visual: torch.Tensor | None  # (T, rows, columns) of tubes
     audio: torch.Tensor | None  # (S, bands) of tubes, low frequencies first
@@ -57,8 +57,10 @@ def attention_over_clip(
         count = torch.Size(grid).numel()
         part = weights[:, first : first + count]
         first += count
-        level = part / part.sum(1, keepdim=True).clamp_min(1e-12) * count
         steps = getattr(model.config, f"{modality}_tube_size")[0]
+        times = inputs[f"{modality}_attention_mask"].view(len(part), -1, steps).any(2)  # those of real tubes
+        num_real = count * times.float().mean(1, keepdim=True)
+        level = part / part.sum(1, keepdim=True).clamp_min(1e-12) * num_real
         per_step = level.view(-1, *grid).repeat_interleave(steps, dim=1)
         maps[modality] = coded.join_windows(modality, per_step.float().cpu())
     return AttentionMaps(maps.get("visual"), maps.get("audio"), method)
