@@ -115,15 +115,16 @@ class VectorQuantizer(nn.Module):
     def nearest_codes(self, latents: torch.Tensor) -> torch.Tensor:
         """Nearest code of each row: `latents` (N, d) -> (N,) int64. Holds at most `max_distances` distances at once."""
         with torch.autocast(latents.device.type, enabled=False):
-            codebook = self.codebook.float()
-            # ||z - e||^2 without ||z||^2, which is the same for every code.
-            squared_norms = codebook.square().sum(dim=1)
             rows = max(1, self.max_distances // self.codebook_size)
-            chunks = [
-                torch.addmm(squared_norms, chunk, codebook.T, alpha=-2).argmin(dim=1)
-                for chunk in latents.float().split(rows)
-            ]
+            chunks = [self.nearest_codes_at_once(chunk) for chunk in latents.float().split(rows)]
         return torch.cat(chunks)
+
+    @torch.no_grad()
+    def nearest_codes_at_once(self, latents: torch.Tensor) -> torch.Tensor:
+        """`nearest_codes` of float32 `latents` (N, d) from one table of (N, K) distances: nothing depends on how many."""
+        codebook = self.codebook.float()
+        # ||z - e||^2 without ||z||^2, which is the same for every code.
+        return torch.addmm(codebook.square().sum(dim=1), latents, codebook.T, alpha=-2).argmin(dim=1)
 
     def embed(self, codes: torch.Tensor) -> torch.Tensor:
         """Code vectors: `codes` (...) int64 -> (..., d)."""
