@@ -112,7 +112,9 @@ def _draw_denoising(axes: Axes, results: dict[str, Any]) -> None:
     conditions = list(first_seed(results, "denoising")["conditions"])
     width = 0.8 / len(SHOWN_METHODS)
     for place, method in enumerate(SHOWN_METHODS):
-        spreads = [over_seeds(results, "denoising", lambda c, k=k: mean_of(c, k, method, "psnr")) for k in conditions]
+        spreads = [
+            over_seeds(results, "denoising", lambda c, k=k, m=method: mean_of(c, k, m, "psnr")) for k in conditions
+        ]
         axes.bar(
             np.arange(len(conditions)) + (place - (len(SHOWN_METHODS) - 1) / 2) * width,
             [mean for mean, _ in spreads],

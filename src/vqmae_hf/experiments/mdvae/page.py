@@ -92,10 +92,10 @@ def _swaps(results: dict[str, Any]) -> str:
     return "\n\n".join(
         [
             "## What a swap changes",
-            f"{first['pairs']} pairs of clips of unseen speakers, of different speaker and emotion: one latent of the source "
-            "in place of the target's, decoded, and read by probes of pictures and sound. Agreement with the source / with "
-            "the target: correlation, or of classes (accuracy - chance) / (1 - chance). Where a swapped latent carries a "
-            "factor, the first number is high and the second low.",
+            f"{first['pairs']} pairs of clips of unseen speakers, of different speaker and emotion: one latent of the "
+            "source in place of the target's, decoded, and read by probes of pictures and sound. Agreement with the source "
+            "/ with the target: correlation, or of classes (accuracy - chance) / (1 - chance). Where a swapped latent "
+            "carries a factor, the first number is high and the second low.",
             markdown_table(["factor (home)", *(f"{name} swapped" for name in names)], lines),
             f"![moved]({results['study']}-swaps.png)",
         ]
@@ -123,9 +123,9 @@ def _denoising(results: dict[str, Any]) -> str:
     return "\n\n".join(
         [
             "## Denoising",
-            f"{clips} clips of unseen speakers for each seed, damaged from 20 % to 80 % of their length. PSNR and SSIM inside "
-            'the damaged region of the damaged frames. "Without sound" takes all the sound for missing in the same model '
-            "and infers it along with the face; the visual VAE is a model of the same sizes that was trained without it.",
+            f"{clips} clips of unseen speakers for each seed, damaged from 20 % to 80 % of their length. PSNR and SSIM "
+            'inside the damaged region of the damaged frames. "Without sound" takes all the sound for missing in the same '
+            "model and infers it along with the face; the visual VAE is a model of the same sizes, trained without it.",
             markdown_table(["method", *header], lines),
             f"Gain of the MDVAE by sound: {'; '.join(gains)}.",
             f"![denoising]({results['study']}-denoising.png)",

@@ -38,10 +38,10 @@ from vqmae_hf.training.arguments import (
     AudioTokenizerArguments,
     CorpusArguments,
     EncodeArguments,
-    MDVAEArguments,
     SplitArguments,
     VisualTokenizerArguments,
 )
+from vqmae_hf.training.mdvae_arguments import MDVAEArguments
 from vqmae_hf.training.recipes import build_arguments
 from vqmae_hf.training.stages import open_clips, split_speakers_of
 
