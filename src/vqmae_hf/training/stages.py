@@ -32,6 +32,7 @@ from vqmae_hf.training.stage_trainer import StageTrainer
 
 METRICS_NAME = "metrics.json"
 ARGUMENTS_NAME = "arguments.json"
+TRAINING_ARGUMENTS_NAME = "training_arguments.json"
 
 logger = logging.getLogger(__name__)
 
@@ -216,9 +217,14 @@ def _defaults(args: StageArguments) -> dict[str, Any]:
 
 
 def save_stage(trainer: StageTrainer, processor: ProcessorMixin, metrics: dict[str, Any]) -> None:
-    """Write the final model, its processor, `metrics.json` and the whole `log_history.jsonl` to the output folder."""
+    """Write the final model, its processor, `metrics.json`, transformers' own arguments (which Trainer keeps as a pickle) and
+    the whole `log_history.jsonl` to the output folder."""
     trainer.save_model()
     if trainer.is_world_process_zero():
+        training_arguments = json.loads(trainer.args.to_json_string())
+        inherited = {field.name for field in dataclasses.fields(TrainingArguments)}
+        training_arguments = {name: value for name, value in training_arguments.items() if name in inherited}
+        write_json(Path(trainer.args.output_dir) / TRAINING_ARGUMENTS_NAME, training_arguments)
         processor.save_pretrained(trainer.args.output_dir)
         write_json(Path(trainer.args.output_dir) / METRICS_NAME, metrics)
         write_lines(Path(trainer.args.output_dir) / LOG_HISTORY_NAME, trainer.state.log_history)
