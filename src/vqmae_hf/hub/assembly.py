@@ -76,7 +76,7 @@ def assemble_repository(
     """
     Write what a Hub repository of a checkpoint holds to a new folder; nothing is uploaded.
 
-    The weights are read and written anew, so that every tensor is known to be there. Local paths in the arguments and results
+    The weights are read and written anew, so that every tensor is known to be there. Local paths in arguments and results
     are shortened to their last part. Pickles (`training_args.bin`), optimizer states and logs are left behind.
 
     Args:
@@ -135,8 +135,8 @@ def write_processor(processor: Any, folder: Path) -> None:
 
 
 def edit_json(path: Path, entries: Mapping[str, Any]) -> None:
-    """Set entries of a JSON file; those that are mappings are merged one level deep."""
-    content = json.loads(path.read_text(encoding="utf-8"))
+    """Set entries of a JSON file, without local paths; those that are mappings are merged one level deep."""
+    content = without_local_paths(read_json(path))
     for name, value in entries.items():
         merged = isinstance(value, dict) and isinstance(content.get(name), dict) and name != "auto_map"
         content[name] = {**content[name], **value} if merged else value
@@ -149,8 +149,8 @@ def copy_records(
     """Copy what training and evaluation left behind, without local paths.
 
     Returns:
-        The stage's own arguments and the main ones of transformers ({} where there are none), and the content of each file of
-        results by its name.
+        The stage's own arguments and the main ones of transformers ({} where there are none), and the content of each file
+        of results by its name.
 
     Raises:
         ValueError: a file that is not there, is no JSON, or has the name of another one.
@@ -165,7 +165,10 @@ def copy_records(
             raise ValueError(f"{path}: the repository already has a file {path.name}; give this one another name.")
         contents[path.name] = without_local_paths(read_json(path))
         write_json(folder / path.name, contents[path.name])
-    arguments = {**contents.get(ARGUMENTS_NAME, {}), **shown_training_arguments(contents.get(TRAINING_ARGUMENTS_NAME, {}))}
+    arguments = {
+        **contents.get(ARGUMENTS_NAME, {}),
+        **shown_training_arguments(contents.get(TRAINING_ARGUMENTS_NAME, {})),
+    }
     return arguments, {name: content for name, content in contents.items() if name not in ARGUMENT_FILES}
 
 
@@ -173,7 +176,9 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise ValueError(f"{path} cannot be read as JSON ({error}); results are files that a program wrote.") from error
+        raise ValueError(
+            f"{path} cannot be read as JSON ({error}); results are files that a program wrote."
+        ) from error
 
 
 def without_local_paths(content: Any) -> Any:

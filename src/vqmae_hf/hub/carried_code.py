@@ -1,8 +1,8 @@
 """The code that a repository carries, so that it loads with `trust_remote_code=True` where this package is not installed.
 
 Two closed sets of flat files. The first is `modeling/`: every file that the checkpoint's classes need, copied as it is. The
-second, for classifiers, is what opens media files: from `data/`, with imports of one another made relative. It is fetched when
-a file is first opened, and needs PyAV, OpenCV and scipy.
+second, for classifiers, is what opens media files: from `data/`, with imports of one another made relative. It is fetched
+when a file is first opened, and needs PyAV, OpenCV and scipy.
 """
 
 import ast

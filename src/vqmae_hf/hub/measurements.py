@@ -48,8 +48,8 @@ def read_measurements(results: Mapping[str, Any]) -> list[Measurement]:
     """
     Every measurement in these files of results, by file name.
 
-    Known are `metrics.json` of the training programs, what `training.evaluate_pretraining` and `experiments` write, and every
-    file with metrics under the key "metrics": numbers, or {"mean", "std"}. Other numbers are not shown.
+    Known are `metrics.json` of the training programs, what `training.evaluate_pretraining` and `experiments` write, and
+    every file with metrics under the key "metrics": numbers, or {"mean", "std"}. Other numbers are not shown.
     """
     return [row for file, content in results.items() if isinstance(content, dict) for row in _read(file, content)]
 
@@ -92,7 +92,9 @@ def _metrics_below(content: Any, path: tuple[str, ...], file: str, part: str) ->
                 yield Measurement(metric, number, spread, named_part, setting, file)
 
 
-def _numbers(values: Mapping[str, Any], names: tuple[str, ...] | None = None) -> Iterator[tuple[str, float, float | None]]:
+def _numbers(
+    values: Mapping[str, Any], names: tuple[str, ...] | None = None
+) -> Iterator[tuple[str, float, float | None]]:
     """Name, value and spread of what is a number, or the mean of some."""
     for name, value in values.items():
         if (names is not None and name not in names) or name in NOT_OF_THE_MODEL or name.endswith("_per_second"):

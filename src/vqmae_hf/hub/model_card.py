@@ -1,5 +1,6 @@
 """Model cards: a text for each kind of checkpoint, around facts from its configuration and numbers from results JSON."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
@@ -9,6 +10,7 @@ from typing import Any
 import transformers
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from jinja2 import DictLoader, Environment, StrictUndefined
+from transformers import PreTrainedConfig
 
 import vqmae_hf
 from vqmae_hf.data.corpora import corpus_card, corpus_names
@@ -72,7 +74,9 @@ def write_model_card(facts: CardFacts, folder: Path) -> list[str]:
     return notes
 
 
-def render_model_card(facts: CardFacts, corpora: Sequence[CorpusCard | str], measurements: Sequence[Measurement]) -> str:
+def render_model_card(
+    facts: CardFacts, corpora: Sequence[CorpusCard | str], measurements: Sequence[Measurement]
+) -> str:
     """The card as text, with its head."""
     model, kind = facts.checkpoint.model, facts.checkpoint.kind
     return render_card(
@@ -92,6 +96,7 @@ def render_model_card(facts: CardFacts, corpora: Sequence[CorpusCard | str], mea
         validation=[row for row in measurements if row.part == "validation"],
         metric_name=lambda metric: METRIC_NAMES.get(metric, (metric.replace("_", " "),))[0],
         license=facts.metadata.get("license"),
+        expected_recordings=expected_recordings(model.config),
         notes=facts.checkpoint.notes,
     )
 
@@ -104,7 +109,8 @@ def render_card(name: str, **context: Any) -> str:
         loader=DictLoader(texts), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False
     )
     versions = {"package_version": vqmae_hf.__version__, "transformers_version": transformers.__version__}
-    return environment.get_template(f"{name}.md.jinja").render(**versions, **context).rstrip() + "\n"
+    text = environment.get_template(f"{name}.md.jinja").render(**versions, **context)
+    return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"  # conditions leave blank lines behind
 
 
 def describe_corpora(facts: CardFacts) -> list[CorpusCard | str]:
@@ -117,19 +123,33 @@ def describe_corpora(facts: CardFacts) -> list[CorpusCard | str]:
     return [corpus_card(name) if name in carded else name for name in named]
 
 
+def takes(config: PreTrainedConfig) -> tuple[bool, bool]:
+    """Whether a model of this configuration hears, and whether it sees."""
+    modalities = {"audio_vqvae": ("audio",), "visual_vqvae": ("visual",)}.get(
+        config.model_type, getattr(config, "modalities", ("audio", "visual"))
+    )
+    return "audio" in modalities, "visual" in modalities
+
+
+def expected_recordings(config: PreTrainedConfig) -> str:
+    """What the processors make inputs of."""
+    hears, sees = takes(config)
+    face = ["a frontal face, large in the picture, as the face detector cuts it out"] if sees else []
+    return " and ".join([*face, *(["one voice at 16 kHz with little noise"] if hears else [])])
+
+
 def card_metadata(
     facts: CardFacts, corpora: Sequence[CorpusCard | str], measurements: Sequence[Measurement]
 ) -> ModelCardData:
     """The head of the card, with the measurements of this checkpoint as `model-index`."""
     kind, config = facts.checkpoint.kind, facts.checkpoint.model.config
-    is_deaf, is_blind = (name not in getattr(config, "modalities", (name,)) for name in ("audio", "visual"))
+    hears, sees = takes(config)
     task = "feature-extraction"
     if kind.is_classifier:
-        task = "audio-classification" if is_blind else "video-classification"
+        task = "video-classification" if sees else "audio-classification"
     tags = ["vqmae-hf", kind.name.replace("_", "-")]
     tags += ["emotion-recognition"] if kind.is_classifier else []
-    tags += ["speech"] if not is_deaf and config.model_type != "visual_vqvae" else []
-    tags += ["talking-face"] if not is_blind and config.model_type != "audio_vqvae" else []
+    tags += [*(["speech"] if hears else []), *(["talking-face"] if sees else [])]
     fields: dict[str, Any] = {"library_name": "transformers", "pipeline_tag": task, "tags": tags}
     evaluated = [row for row in measurements if row.is_of_checkpoint and row.part != "validation"]
     if evaluated:

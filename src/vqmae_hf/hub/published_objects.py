@@ -67,7 +67,9 @@ def processor_of(model: PreTrainedModel, repo_id: str, token: bool | str | None,
     if not notes:
         return processor
     try:
-        return PROCESSOR_CLASSES[model.config.model_type].from_pretrained(repo_id, token=token, revision=revision or "main")
+        return PROCESSOR_CLASSES[model.config.model_type].from_pretrained(
+            repo_id, token=token, revision=revision or "main"
+        )
     except OSError:  # no such repository, no processor in it, or no connection, which the upload will notice
         return None
 

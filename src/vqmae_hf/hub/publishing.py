@@ -8,8 +8,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-import httpx
-from huggingface_hub import CommitOperationAdd, CommitOperationDelete, CommitInfo, HfApi
+from huggingface_hub import CommitInfo, CommitOperationAdd, CommitOperationDelete, HfApi
 from huggingface_hub.errors import (
     HfHubHTTPError,
     LocalTokenNotFoundError,
@@ -27,10 +26,6 @@ from vqmae_hf.hub.checkpoint_source import PROCESSOR_FILES
 MADE_BY_THE_HUB = (".gitattributes",)
 # Of an earlier publication, these would be loaded in place of what replaces them, or beside it.
 REPLACED_SUFFIXES = (".safetensors", ".safetensors.index.json", ".bin", ".bin.index.json", ".py", ".parquet")
-# What may go wrong on the way. huggingface_hub raises RuntimeError for a large file that did not arrive, and ValueError for an
-# answer that it does not understand, or a card that the server does not like.
-UPLOAD_ERRORS = (HfHubHTTPError, httpx.HTTPError, OSError, RuntimeError, ValueError)
-
 logger = logging.getLogger(__name__)
 
 
@@ -196,6 +191,7 @@ class Upload:
         self.api = HfApi(token=token)
         self.of_repo: dict[str, Any] = {"repo_type": repository.repo_type}
         self.made_repository = self.made_branch = False
+        self.head: str | None = None  # the last commit before this attempt, once it is known
         self.old_requests: set[str] = set()
 
     def run(self, commit_message: str | None = None) -> Publication:
@@ -203,13 +199,16 @@ class Upload:
         try:
             self.prepare_repository()
             self.prepare_branch()
+            self.head = self.api.repo_info(self.repo_id, revision=self.revision, **self.of_repo).sha
             if self.create_pr:
                 self.old_requests = self.pull_requests()
             deleted = [path for path in self.files_on_server() if self.is_outdated(path)]
             commit = self.commit(deleted, commit_message or f"Upload {self.repository.kind.replace('_', ' ')}")
         except RefusedPublicationError:
             raise
-        except UPLOAD_ERRORS as error:
+        except (
+            Exception
+        ) as error:  # whatever it is, of the client, its transport or the disk: the server has to be looked at
             raise self.account_of(error) from error
         except KeyboardInterrupt as stop:
             logger.warning("%s", self.account_of(stop))
@@ -262,7 +261,7 @@ class Upload:
         except RevisionNotFoundError as error:
             if self.revision.startswith("refs/"):
                 raise RefusedPublicationError(
-                    f"revision={self.revision!r}: {self.repo_id} has no such pull request; pass create_pr=True for a new one."
+                    f"revision={self.revision!r}: {self.repo_id} has no such pull request; pass create_pr=True for one."
                 ) from error
             self.made_branch = True
             self.api.create_branch(self.repo_id, branch=self.revision, **self.of_repo)
@@ -301,7 +300,7 @@ class Upload:
         try:
             is_published, files, remains = self.look_at_server()
             exists: bool | None = files is not None
-        except UPLOAD_ERRORS as unreachable:
+        except Exception as unreachable:
             is_published, files, exists = False, None, None
             made = " An empty repository may have been made by this attempt." if self.made_repository else ""
             remains = (
@@ -322,9 +321,17 @@ class Upload:
         except RepositoryNotFoundError:
             return False, None, f"There is no repository {self.repo_id} that this token may see."
         except RevisionNotFoundError:
-            return False, [], f"{self.repo_id} has no revision {self.revision}; nothing of this publication is visible."
+            return (
+                False,
+                [],
+                f"{self.repo_id} has no revision {self.revision}; nothing of this publication is visible.",
+            )
         if arrived is not None:
-            return True, files, f"But {arrived} holds every file of it: the commit was made, and only the answer got lost."
+            return (
+                True,
+                files,
+                f"But {arrived} holds every file of it: the commit was made, and only the answer got lost.",
+            )
         if self.made_repository and not files:
             return self.remove_repository()
         if self.made_branch:
@@ -334,17 +341,21 @@ class Upload:
         return False, files, f"{where} {state}: nothing of this publication is visible."
 
     def find_publication(self) -> str | None:
-        """The place that holds everything although the upload failed."""
+        """The place that holds everything, and did not before, although the upload failed."""
+        if self.head is None:
+            return None
         if self.create_pr:
             new = sorted(self.pull_requests() - self.old_requests)
             return next((f"{self.repo_id} at {ref}" for ref in new if self.is_on_server(ref)), None)
-        return f"{self.repo_id} at {self.revision or 'main'}" if self.is_on_server(self.revision) else None
+        head = self.api.repo_info(self.repo_id, revision=self.revision, **self.of_repo).sha
+        arrived = head != self.head and self.is_on_server(self.revision)
+        return f"{self.repo_id} at {self.revision or 'main'}" if arrived else None
 
     def remove_repository(self) -> tuple[bool, list[str] | None, str]:
         """Delete the repository that this attempt made, and that is empty."""
         try:
             self.api.delete_repo(self.repo_id, **self.of_repo)
-        except UPLOAD_ERRORS as error:
+        except Exception as error:
             remains = f"The empty repository {self.repo_id}, made by this attempt, is still there ({explain(error)})."
             return False, [], f"{remains} Repeat the publication, or delete it: `hf repo delete {self.repo_id}`."
         return False, None, f"The empty repository {self.repo_id}, made by this attempt, was removed again."
@@ -381,7 +392,9 @@ def advice_for(error: BaseException) -> str:
     if isinstance(error, OfflineModeIsEnabled):
         return "Unset HF_HUB_OFFLINE, or look at what would go with dry_run=True."
     if status == 403:
-        return "Use a token that may write there, publish under your own name, or free some of your storage; then repeat."
+        return (
+            "Use a token that may write there, publish under your own name, or free some of your storage; then repeat."
+        )
     if status == 413:
         return "Publish in smaller files (`max_shard_size`), or free some of your storage; then repeat."
     return "Repeat the same call; what was uploaded already is not uploaded again."
