@@ -217,7 +217,7 @@ def _defaults(args: StageArguments) -> dict[str, Any]:
 
 
 def save_stage(trainer: StageTrainer, processor: ProcessorMixin, metrics: dict[str, Any]) -> None:
-    """Write the final model, its processor, `metrics.json`, transformers' own arguments (which Trainer keeps as a pickle) and
+    """Write the final model, its processor, `metrics.json`, transformers' own arguments (Trainer keeps them as a pickle) and
     the whole `log_history.jsonl` to the output folder."""
     trainer.save_model()
     if trainer.is_world_process_zero():
