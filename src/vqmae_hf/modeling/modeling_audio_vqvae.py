@@ -304,7 +304,8 @@ class AudioVQVAEModel(AlignedPreTrainedModel):
         the clip's: there, padding is filed under a clip of its own.
         """
         B, S = clips.shape[:2]
-        index = torch.arange(B, device=clips.device).repeat_interleave(S)
+        # Not `repeat_interleave`, whose translation to ONNX is wrong for a free S (onnxscript 0.7).
+        index = torch.arange(B, device=clips.device).unsqueeze(1).expand(B, S).reshape(-1)
         if audio_attention_mask is not None:
             check_attention_mask(audio_attention_mask, clips)
             index = torch.where(audio_attention_mask.flatten().bool(), index, B)
