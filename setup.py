@@ -43,6 +43,7 @@ REQUIREMENTS = [
 TEST = ["pytest>=8", "pytest-timeout>=2.3", "pytest-xdist>=3.5", "hypothesis>=6.100", "playwright>=1.50"]
 DEMO = ["gradio>=6.31,<7", "starlette>=0.40"]
 LORA = ["peft>=0.17"]
+ONNX = ["onnx>=1.17", "onnxscript>=0.5", "onnxruntime>=1.20"]
 DOCS = [
     "mkdocs-material>=9.6,<10",
     "mkdocstrings[python]>=0.28",
@@ -50,7 +51,7 @@ DOCS = [
     "nbclient>=0.10",
     "ipykernel>=6.29",
 ]
-DEV = [*TEST, *LORA, *DEMO, *DOCS, "ruff>=0.8", "mypy>=1.13", "types-PyYAML"]
+DEV = [*TEST, *LORA, *ONNX, *DEMO, *DOCS, "ruff>=0.8", "mypy>=1.13", "types-PyYAML"]
 
 setup(
     name="vqmae-hf",
@@ -79,7 +80,7 @@ setup(
     install_requires=REQUIREMENTS,
     py_modules=["vqmae_hf_command"],  # beside the package: what importing it costs, the command puts off
     entry_points={"console_scripts": ["vqmae-hf=vqmae_hf_command:main"]},
-    extras_require={"test": TEST, "demo": DEMO, "lora": LORA, "docs": DOCS, "dev": DEV},
+    extras_require={"test": TEST, "demo": DEMO, "lora": LORA, "onnx": ONNX, "docs": DOCS, "dev": DEV},
     classifiers=[
         "Development Status :: 4 - Beta",
         "Intended Audience :: Science/Research",
