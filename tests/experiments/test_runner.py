@@ -15,6 +15,7 @@ from vqmae_hf.experiments.aggregation import UnequalClipsError, aggregate, answe
 from vqmae_hf.experiments.cells import ForeignSpeakersError, cell_folder, check_speakers, experiment_cells, read_cell
 from vqmae_hf.experiments.experiment_file import load_experiment
 from vqmae_hf.experiments.runner import publish, run_experiment
+from vqmae_hf.experiments.tables import render
 from vqmae_hf.experiments.workspace import Workspace
 
 
@@ -139,6 +140,18 @@ def test_incomplete_systems_are_named_and_left_out(world, tmp_path, write_file):
     assert results["comparisons"] == []
     with pytest.raises(ValueError, match="no system has been run"):
         aggregate(Workspace(experiment, tmp_path / "empty"))
+
+
+def test_some_of_the_folds_are_enough_where_the_file_says_so(world, tmp_path, write_file):
+    path = write_file(folds_run=1, systems={"majority": {"kind": "majority"}}, comparisons=[])
+    workspace = run_experiment(load_experiment(path), tmp_path / "work", announce=lambda line: None)
+    results = aggregate(workspace)
+    assert not results["incomplete"]
+    assert results["folds"] == [workspace.folds[0]["test"]]
+    assert set(results["clips"]["speaker"].split()) == set(workspace.folds[0]["test"])
+    assert f"one of {len(workspace.folds)} folds" in render(results)
+    with pytest.raises(ValueError, match="folds_run"):
+        load_experiment(path, overrides={"folds_run": 0})
 
 
 def test_systems_that_were_tested_on_other_clips_are_refused(ran, monkeypatch):
