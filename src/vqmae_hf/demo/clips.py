@@ -90,12 +90,14 @@ def open_clip(path: str | None, rates: dict[str, Any], limits: DemoLimits, use_c
     Raises:
         ValueError: in words for a visitor.
     """
-    examine(path, limits)
+    info = examine(path, limits)
+    # Recordings of a browser do not say how long they are; sound alone would be padded with silence up to an end beyond it.
+    unknown = info.duration_seconds is None and info.has_video
     try:
         clip = load_clip(
             path,
             **rates,
-            end_seconds=limits.max_seconds + 1,
+            end_seconds=limits.max_seconds + 1 if unknown else None,
             on_missing_face="center" if use_centre else "error",
             on_missing_audio="visual_only",
             on_missing_video="audio_only",
