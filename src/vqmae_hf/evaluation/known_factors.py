@@ -2,7 +2,7 @@
 The known factors of the synthetic corpus, as what an MDVAE's latents should tell.
 
 Every factor has a home: the latent that the model of [MD] means for it, because of what it changes. What stays the same
-over a clip belongs to w; what moves and is both seen and heard to z_av; what is only heard to z_a, only seen to z_v.
+over a clip belongs to w; what moves and is both seen and heard to z_av; what is only heard to z_a, only seen to z_v. Of the head's motion that is the roll: crops follow its place.
 
 Letters: N clips, T frames of the model, C columns of a factor.
 """
@@ -51,7 +51,7 @@ FACTORS = (
     Factor("emotion", "w", "class", ("emotion",), "both"),
     Factor("mouth opening", "z_av", "numbers", ("mouth_opening",), "both"),
     Factor("syllable", "z_av", "class", ("syllable",), "both"),
-    Factor("head motion", "z_v", "numbers", ("head_x", "head_y", "head_roll"), "seen"),
+    Factor("head motion", "z_v", "numbers", ("head_roll",), "seen"),
     Factor("eyelids", "z_v", "numbers", ("eye_opening",), "seen"),
     Factor("pitch jitter", "z_a", "numbers", ("jitter",), "heard"),
     Factor("pitch movement", "z_a", "numbers", ("pitch_semitones",), "heard"),

@@ -77,7 +77,7 @@ def probe_factor(train: Samples, test: Samples, seed: int = 0) -> ProbeScore:
     """
     common = set(train.groups) & set(test.groups)
     if common:
-        raise ValueError(f"speakers {sorted(common)[:3]} are in train and in test; a probe is scored on unseen ones.")
+        raise ValueError(f"speakers {sorted(map(str, common))[:3]} are in train and in test; a probe is scored on unseen ones.")
     chosen = choose_probe(train, seed)
     probe = dict(_candidates(train, seed))[chosen].fit(train.inputs, _targets(train, train))
     return score_predictions(probe.predict(test.inputs), train, test, chosen)

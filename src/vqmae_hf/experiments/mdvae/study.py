@@ -37,11 +37,10 @@ from vqmae_hf.training import encode_corpus, train_mdvae
 from vqmae_hf.training.arguments import (
     AudioTokenizerArguments,
     CorpusArguments,
-    EncodeArguments,
     SplitArguments,
     VisualTokenizerArguments,
 )
-from vqmae_hf.training.mdvae_arguments import MDVAEArguments
+from vqmae_hf.training.mdvae_arguments import EncodeArguments, MDVAEArguments
 from vqmae_hf.training.recipes import build_arguments
 from vqmae_hf.training.stages import open_clips, split_speakers_of
 
@@ -49,7 +48,6 @@ FOLDER = Path(__file__).parent
 SIZES = ("full", "debug")
 TOKENIZER_ARGUMENTS = {"audio": AudioTokenizerArguments, "visual": VisualTokenizerArguments}
 BOTH = ("audio", "visual")
-TOKENIZER_SEED = 0
 BATCH_SIZE = 40
 # Does it run? Of no other use.
 DEBUG: dict[str, Any] = {
@@ -166,7 +164,7 @@ class StudyWorkspace(StepFolders):
         spec = {"arguments": values, "clips": self.name_of(self.clips_folder), "split": self.study.split}
 
         def make(made: Path) -> None:
-            given = {**QUIET, **values, **self.study.split, "seed": TOKENIZER_SEED}
+            given = {**QUIET, **values, **self.study.split}
             places = {"clips_dir": str(self.clips_folder), "output_dir": str(made)}
             TOKENIZER_PROGRAMS[modality].run(build_arguments(TOKENIZER_ARGUMENTS[modality], **places, **given))
             delete_checkpoints(made)

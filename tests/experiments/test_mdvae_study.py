@@ -1,0 +1,92 @@
+"""The study of an MDVAE: its file, its cells, its page, and all of it once at a size of no use."""
+
+import json
+
+import numpy as np
+import pytest
+
+from vqmae_hf.evaluation.few_labels import LabelledClips
+from vqmae_hf.experiments.mdvae.__main__ import main
+from vqmae_hf.experiments.mdvae.page import sound_gain, update_page
+from vqmae_hf.experiments.mdvae.results import cell_path, study_cells
+from vqmae_hf.experiments.mdvae.study import StudyWorkspace, load_study, study_names
+from vqmae_hf.experiments.mdvae.supervised_transformer import (
+    SupervisedTransformer,
+    count_parameters,
+    supervised_transformer,
+    width_for,
+)
+
+
+@pytest.mark.parametrize("size", ["full", "debug"])
+@pytest.mark.parametrize("name", study_names())
+def test_packaged_studies_can_be_read(name, size, tmp_path):
+    study = load_study(name, size=size)
+    assert study.name == name
+    assert set(study.regions) == {"mouth", "eyes"}
+    assert len(study_cells(StudyWorkspace(study, tmp_path))) == 4 * len(study.seeds)
+
+
+def test_what_is_wrong_with_a_file_is_said(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("title: x\ncolour: red\n")
+    with pytest.raises(ValueError, match=r"mine.yaml: missing keys \['data'.*unknown keys \['colour'\]"):
+        load_study(path)
+    with pytest.raises(ValueError, match=r"'nothing'.*mdvae-synthetic"):
+        load_study("nothing")
+
+
+def test_a_cell_is_another_one_where_its_own_settings_change(tmp_path):
+    base, other = (
+        StudyWorkspace(load_study("mdvae-synthetic", overrides=overrides), tmp_path)
+        for overrides in ({}, {"label_draws": 3})
+    )
+    same = {name for name, seed in study_cells(base) if cell_path(base, name, seed) == cell_path(other, name, seed)}
+    assert same == {"disentanglement", "swaps", "denoising"}
+    with pytest.raises(ValueError, match=r"only='swap/0' matches no cell.*'swaps'"):
+        study_cells(base, ["swap/0"])
+
+
+def test_the_transformer_has_the_size_asked_for_and_learns():
+    width = width_for(60_000, 12, 6, 3)
+    size = count_parameters(SupervisedTransformer(12, width, 6, 3))
+    assert abs(size - 60_000) < 0.2 * 60_000
+    rng = np.random.default_rng(0)
+    labels = np.arange(90) % 3
+    inputs = rng.normal(size=(90, 6, 12)).astype(np.float32)
+    inputs[np.arange(90), rng.integers(6, size=90), labels] += 8  # in one frame, whichever
+    classify = supervised_transformer(16, 3)
+    predicted = classify(LabelledClips(inputs[:60], labels[:60]), inputs[60:], 0)
+    assert (predicted == labels[60:]).mean() > 0.8
+
+
+def test_the_gain_by_sound_is_that_of_the_same_model():
+    methods = {"MDVAE with sound": [20.0, 22.0], "MDVAE without sound": [18.0, 18.0], "visual VAE": [30.0, 30.0]}
+    content = {"conditions": {"noise mouth": {name: {"psnr": values} for name, values in methods.items()}}}
+    assert sound_gain(content, "noise mouth") == pytest.approx(3.0)
+
+
+@pytest.mark.slow
+def test_the_whole_study_runs_once_and_goes_on_where_it_stopped(tmp_path, capsys):
+    arguments = ["run", "mdvae-synthetic", "--size", "debug", "--work_dir", str(tmp_path / "work")]
+    arguments += ["--set", "data.synthetic.num_speakers=6", "--set", "data.synthetic.image_size=64"]
+    arguments += ["--set", "data.clip_options={crop_faces: false}", "--results", str(tmp_path / "results")]
+    main([*arguments, "--only", "disentanglement/*", "--no_clips"])
+    main(arguments)
+    assert "disentanglement/0: done before" in capsys.readouterr().out
+    path = tmp_path / "results" / "mdvae-synthetic.json"
+    results = json.loads(path.read_text())
+    assert set(results["measurements"]) == {"disentanglement", "swaps", "denoising", "few-labels"}
+    assert results["incomplete"] == []
+    page = path.with_suffix(".md")
+    assert all(
+        picture in page.read_text() for picture in ("latents.png", "swaps.png", "denoising.png", "few-labels.png")
+    )
+    pictures = {picture.name.removeprefix("mdvae-synthetic-") for picture in path.parent.glob("*.png")}
+    assert {"latents.png", "swaps.png", "denoising.png", "few-labels.png", "swap-w.png", "denoised.png"} <= pictures
+    assert {clip.name for clip in tmp_path.rglob("clips-written/*.mp4")} >= {"swap-w.mp4", "interpolation.mp4"}
+    written = page.read_text() + "\nWhat I think of it.\n"
+    page.write_text(written)
+    main(["tables", str(path.parent)])
+    assert page.read_text() == written
+    assert update_page(path) == page
