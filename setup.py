@@ -74,6 +74,7 @@ setup(
             "experiments/mdvae/*.yaml",
             "quickstart/*.html.jinja",
             "hub/cards/*.jinja",
+            "hub/cards/space/*",
             "own_corpus/*.html.jinja",
         ]
     },
