@@ -35,7 +35,9 @@ class _LinearCrossEntropy(torch.autograd.Function):
     """Mean cross-entropy of a linear head that never holds more than one chunk of its logits.
 
     The gradients are made in the forward pass, chunk by chunk, while the logits are in the cache; the backward pass only
-    scales them. Half of the arithmetic of recomputing, and a K/d-th of the memory of keeping.
+    scales them. Half of the arithmetic of recomputing, and a K/d-th of the memory of keeping. Whatever can be done to the
+    rows of d numbers is done to them, not to the logits: the bias is one more column, which meets a one, and rows that do
+    not count are left out of the gradients after their logits have met the weight.
     """
 
     @staticmethod
@@ -43,34 +45,39 @@ class _LinearCrossEntropy(torch.autograd.Function):
         ctx: Any, hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, targets: torch.Tensor, rows: int
     ) -> torch.Tensor:
         needs_gradient = any(ctx.needs_input_grad[:3])
-        counted = (targets != IGNORED).sum().clamp(min=1)
+        real = (targets != IGNORED).unsqueeze(1)  # (N, 1)
+        counted = real.sum().clamp(min=1)
+        labels = targets.clamp(min=0).unsqueeze(1)
+        inputs = F.pad(hidden, (0, 1), value=1.0)  # (N, d + 1)
+        weights = torch.cat([weight, bias.unsqueeze(1)], dim=1).t().contiguous()  # (d + 1, K)
         total = hidden.new_zeros(())
-        grad_hidden = torch.empty_like(hidden) if needs_gradient else hidden.new_empty(0)
-        grad_weight, grad_bias = torch.zeros_like(weight), torch.zeros_like(bias)
-        for start in range(0, hidden.shape[0], rows):
-            chunk, labels = hidden[start : start + rows], targets[start : start + rows]
-            logits = torch.addmm(bias, chunk, weight.t())
-            log_probabilities = F.log_softmax(logits, dim=1)
-            total = total + F.nll_loss(log_probabilities, labels, ignore_index=IGNORED, reduction="sum")
+        grad_inputs, grad_weights = inputs.new_empty(inputs.shape if needs_gradient else 0), torch.zeros_like(weights)
+        for start in range(0, len(inputs), rows):
+            chunk = slice(start, start + rows)
+            logits = inputs[chunk] @ weights
+            probabilities = torch.softmax(logits, dim=1)
+            # The softmax has added up the exponentials already; its largest is at least 1 / K.
+            log_sum = logits.amax(dim=1, keepdim=True) - probabilities.amax(dim=1, keepdim=True).log()
+            losses = log_sum - logits.gather(1, labels[chunk])
+            total = total + torch.where(real[chunk], losses, 0).sum()
             if needs_gradient:
-                real = labels != IGNORED
-                gradient = log_probabilities.exp_()
-                gradient.scatter_add_(1, labels.clamp(min=0).unsqueeze(1), -torch.ones_like(gradient[:, :1]))
-                gradient *= (real / counted).unsqueeze(1)
-                grad_hidden[start : start + rows] = gradient @ weight
-                grad_weight.addmm_(gradient.t(), chunk)
-                grad_bias += gradient.sum(dim=0)
-        ctx.save_for_backward(grad_hidden, grad_weight, grad_bias)
+                gradient = probabilities.scatter_add_(1, labels[chunk], losses.new_full((), -1.0).expand_as(losses))
+                grad_inputs[chunk] = gradient @ weights.t()
+                grad_weights += torch.where(real[chunk], inputs[chunk], 0).t() @ gradient
+        if needs_gradient:
+            grad_inputs = torch.where(real, grad_inputs, 0) / counted
+            grad_weights = (grad_weights / counted).t()
+        ctx.save_for_backward(grad_inputs, grad_weights)
         return total / counted
 
     @staticmethod
     def backward(ctx: Any, grad_output: torch.Tensor) -> tuple[Any, ...]:
-        grad_hidden, grad_weight, grad_bias = ctx.saved_tensors
-        return grad_output * grad_hidden, grad_output * grad_weight, grad_output * grad_bias, None, None
+        grad_inputs, grad_weights = (grad_output * gradient for gradient in ctx.saved_tensors)
+        return grad_inputs[:, :-1], grad_weights[:, :-1], grad_weights[:, -1], None, None
 
 
 def linear_cross_entropy(
-    hidden: torch.Tensor, head: nn.Linear, targets: torch.Tensor, max_logits: int = 2**21
+    hidden: torch.Tensor, head: nn.Linear, targets: torch.Tensor, max_logits: int | None = None
 ) -> torch.Tensor:
     """
     Mean cross-entropy of `head(hidden)` without its logits ever being held at once ([AV], code losses).
@@ -79,11 +86,14 @@ def linear_cross_entropy(
         hidden (`torch.Tensor` of shape `(N, d)`): inputs of the head.
         head (`nn.Linear`): d -> K, with bias.
         targets (`torch.LongTensor` of shape `(N,)`): codes; -100 for rows that do not count.
-        max_logits (`int`): logits held at a time. Arithmetic is in float32 whatever the autocast.
+        max_logits (`int`): logits held at a time; by default as many as the cache of a processor core holds, or enough to
+            keep an accelerator busy. Arithmetic is in float32 whatever the autocast.
 
     Returns:
         `()`; 0 where no row counts.
     """
+    if max_logits is None:
+        max_logits = 2**18 if hidden.device.type == "cpu" else 2**25
     with torch.autocast(hidden.device.type, enabled=False):
         rows = max(1, max_logits // head.out_features)
         return _LinearCrossEntropy.apply(hidden.float(), head.weight.float(), head.bias.float(), targets, rows)
