@@ -6,10 +6,12 @@ Letters: B clips, Q queries, L keys (tubes), H heads, D width.
 """
 
 from collections.abc import Callable, Sequence
+from itertools import accumulate
 from typing import Any
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 from torch.nn.attention.flex_attention import BlockMask
 from transformers.activations import ACT2FN
 from transformers.masking_utils import create_bidirectional_mask
@@ -19,6 +21,7 @@ from transformers.processing_utils import Unpack
 from transformers.utils import TransformersKwargs
 
 from .configuration_vqmae import VQMAEConfig
+from .masking import gather_tubes
 
 # What create_bidirectional_mask makes of real and padded tubes: a tensor, or blocks for flex attention.
 AttentionMask = torch.Tensor | BlockMask
@@ -38,8 +41,8 @@ def eager_attention_forward(
     weights = torch.matmul(query, key.transpose(2, 3)) * scaling
     if attention_mask is not None:
         weights = weights + attention_mask
-    weights = nn.functional.softmax(weights, dim=-1, dtype=torch.float32).to(query.dtype)
-    weights = nn.functional.dropout(weights, p=dropout, training=module.training)
+    weights = F.softmax(weights, dim=-1, dtype=torch.float32).to(query.dtype)
+    weights = F.dropout(weights, p=dropout, training=module.training)
     return torch.matmul(weights, value).transpose(1, 2).contiguous(), weights
 
 
@@ -57,14 +60,24 @@ class VQMAESelfAttention(nn.Module):
         self.projection = nn.Linear(config.hidden_size, config.hidden_size)
 
     def forward(
-        self, hidden: torch.Tensor, attention_mask: AttentionMask | None = None, **kwargs: Unpack[TransformersKwargs]
+        self,
+        hidden: torch.Tensor,
+        attention_mask: AttentionMask | None = None,
+        asking: torch.Tensor | None = None,
+        **kwargs: Unpack[TransformersKwargs],
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """`asking` (B, Q, D): those of `hidden` that ask; all of them without. -> (B, Q, D)."""
         B, L, D = hidden.shape
-        query, key, value = (
-            self.qkv(hidden).view(B, L, 3, self.num_heads, self.head_dim).permute(2, 0, 3, 1, 4)
-        )  # each (B, H, L, D/H)
+        if asking is None:
+            query, key, value = (
+                self.qkv(hidden).view(B, L, 3, self.num_heads, self.head_dim).permute(2, 0, 3, 1, 4)
+            )  # each (B, H, L, D/H)
+        else:
+            asks, answers = self.qkv.weight.split([D, 2 * D])
+            query = F.linear(asking, asks).view(B, -1, self.num_heads, self.head_dim).transpose(1, 2)
+            key, value = F.linear(hidden, answers).view(B, L, 2, self.num_heads, self.head_dim).permute(2, 0, 3, 1, 4)
         attended, weights = attend(self, query, key, value, attention_mask, **kwargs)
-        return self.projection(attended.reshape(B, L, D)), weights
+        return self.projection(attended.reshape(B, -1, D)), weights
 
 
 class VQMAECrossAttention(nn.Module):
@@ -153,9 +166,17 @@ class TransformerBlock(nn.Module):
         self.mlp = VQMAEMLP(config)
 
     def forward(
-        self, hidden: torch.Tensor, attention_mask: AttentionMask | None = None, **kwargs: Unpack[TransformersKwargs]
+        self,
+        hidden: torch.Tensor,
+        attention_mask: AttentionMask | None = None,
+        wanted: torch.Tensor | None = None,
+        **kwargs: Unpack[TransformersKwargs],
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        attended, weights = self.attention(self.attention_norm(hidden), attention_mask, **kwargs)
+        """`wanted` (B, Q): places of `hidden` (B, L, D) to compute, (B, Q, D); all of them without."""
+        normed, asking = self.attention_norm(hidden), None
+        if wanted is not None:
+            hidden, asking = gather_tubes(hidden, wanted), gather_tubes(normed, wanted)
+        attended, weights = self.attention(normed, attention_mask, asking, **kwargs)
         hidden = hidden + attended
         return hidden + self.mlp(self.mlp_norm(hidden)), weights
 
@@ -176,15 +197,17 @@ class VQMAELayer(GradientCheckpointingLayer):
         hidden: torch.Tensor,
         sizes: dict[str, int],
         attention_masks: dict[str, AttentionMask | None],
+        wanted: dict[str, torch.Tensor] | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """
         `hidden` (B, L, D); `sizes`: length of each stream in the sequence, in order -> (B, L, D), and the attention weights
-        (B, H, L, L) where the implementation yields them, zero between the streams of cross fusion.
+        (B, H, L, L) where the implementation yields them, zero between the streams of cross fusion. `wanted`: places
+        (B, Q) of each stream to compute instead of all.
         """
         parts = hidden.split(list(sizes.values()), dim=1)
         outputs = [
-            self.blocks[stream](part, attention_masks[stream], **kwargs)
+            self.blocks[stream](part, attention_masks[stream], wanted[stream] if wanted else None, **kwargs)
             for stream, part in zip(sizes, parts, strict=True)
         ]
         if len(outputs) == 1:
@@ -193,6 +216,12 @@ class VQMAELayer(GradientCheckpointingLayer):
         wanted = kwargs.get("output_attentions", getattr(self.config, "output_attentions", False))
         wanted = wanted and weights[0] is not None
         return torch.cat([part for part, _ in outputs], dim=1), block_diagonal(weights) if wanted else None
+
+
+def join_places(places: dict[str, torch.Tensor], sizes: dict[str, int]) -> torch.Tensor:
+    """Places (B, Q) within each stream -> places (B, sum of Q) in the sequence of all streams of `sizes`."""
+    starts = dict(zip(sizes, accumulate(sizes.values(), initial=0), strict=False))
+    return torch.cat([places[stream] + start for stream, start in starts.items()], dim=1)
 
 
 def block_diagonal(weights: Sequence[torch.Tensor]) -> torch.Tensor:
@@ -272,11 +301,15 @@ class FusionTransformer(nn.Module):
         hidden: torch.Tensor,
         sizes: dict[str, int],
         real: torch.Tensor | None = None,
+        wanted: dict[str, torch.Tensor] | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> torch.Tensor:
         """
         `hidden` (B, L, D) of the modalities named by `sizes` one after the other; `real` (B, L) True where no padding;
         -> (B, L, D). A modality that is missing from `sizes` is simply not there.
+
+        With `wanted`, places (B, Q) within each modality, only these are returned, one modality after the other: the last
+        layer computes nothing else, where the places allow that.
         """
         # A modality without a single visible tube; attention implementations refuse empty sequences.
         sizes = {stream: size for stream, size in sizes.items() if size}
@@ -284,15 +317,38 @@ class FusionTransformer(nn.Module):
             return hidden
         if self.fusion == "cross":
             hidden = self.fuse_modalities(hidden, sizes, real)
-        else:
+        elif wanted is not None:
+            wanted = {"joint": join_places(wanted, sizes)}
+        if self.fusion == "self":
             sizes = {"joint": hidden.shape[1]}
         masks = self.attention_masks(hidden, sizes, real)
-        for layer in self.layers:
+        for layer in self.layers[:-1]:
             hidden, _ = layer(hidden, sizes, masks, **kwargs)
+        hidden = self.last_layer(hidden, sizes, masks, wanted, **kwargs)
+        if wanted is not None:
+            sizes = {stream: places.shape[1] for stream, places in wanted.items()}
         if not self.norms:
             return hidden
         parts = hidden.split(list(sizes.values()), dim=1)
         return torch.cat([self.norms[stream](part) for stream, part in zip(sizes, parts, strict=True)], dim=1)
+
+    def last_layer(
+        self,
+        hidden: torch.Tensor,
+        sizes: dict[str, int],
+        masks: dict[str, AttentionMask | None],
+        wanted: dict[str, torch.Tensor] | None,
+        **kwargs: Any,
+    ) -> torch.Tensor:
+        """The last layer, at the `wanted` places (B, Q) of each stream or at all: (B, L, D) -> (B, sum of Q, D)."""
+        layer = self.layers[-1]
+        if wanted is None:
+            return layer(hidden, sizes, masks, **kwargs)[0]
+        # Masks are those of all places, and a stream of which nothing is wanted has no query to attend with.
+        if all(mask is None for mask in masks.values()) and all(places.shape[1] for places in wanted.values()):
+            return layer(hidden, sizes, masks, wanted, **kwargs)[0]
+        hidden, _ = layer(hidden, sizes, masks, **kwargs)
+        return gather_tubes(hidden, join_places(wanted, sizes))
 
     def fuse_modalities(self, hidden: torch.Tensor, sizes: dict[str, int], real: torch.Tensor | None) -> torch.Tensor:
         """Each modality asks both: (B, L, D) -> (B, L, D)."""

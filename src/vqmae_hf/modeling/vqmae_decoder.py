@@ -54,9 +54,11 @@ class VQMAEDecoder(nn.Module):
         encoded: VQMAEModelOutput,
         tubes: dict[str, TubeInputs],
         maskings: Mapping[str, TubeMasking],
+        masked_only: bool = False,
         **kwargs: Any,
     ) -> dict[str, torch.Tensor]:
-        """Decoded tubes (B, L, D) of every modality, not yet through its head."""
+        """Decoded tubes of every modality, not yet through its head: all, (B, L, D), or the masked ones, (B, M, D)."""
+        first = 1 if self.positions.with_class_token else 0
         streams = []
         for modality in tubes:
             hidden = self.restore_tubes(encoded[f"{modality}_last_hidden_state"], maskings[modality])
@@ -67,9 +69,13 @@ class VQMAEDecoder(nn.Module):
             streams.append((hidden + self.positions(modality, hidden.shape[1]).to(hidden.dtype), real))
         sizes = {modality: hidden.shape[1] for modality, (hidden, _) in zip(tubes, streams, strict=True)}
         hidden, real = join_streams(streams)
+        if masked_only:
+            wanted = {modality: maskings[modality].masked_ids + first for modality in tubes}
+            hidden = self.transformer(hidden, sizes, real, wanted, **kwargs)
+            parts = hidden.split([places.shape[1] for places in wanted.values()], dim=1)
+            return dict(zip(sizes, parts, strict=True))
         hidden = self.transformer(hidden, sizes, real, **kwargs)
         parts = hidden.split(list(sizes.values()), dim=1)
-        first = 1 if self.positions.with_class_token else 0
         return {modality: part[:, first:] for modality, part in zip(sizes, parts, strict=True)}
 
     def restore_tubes(self, visible: torch.Tensor, masking: TubeMasking) -> torch.Tensor:
@@ -88,13 +94,12 @@ class VQMAEDecoder(nn.Module):
     def code_loss(
         self, modality: str, decoded: torch.Tensor, inputs: TubeInputs, masking: TubeMasking
     ) -> torch.Tensor:
-        """Cross-entropy over the codes of masked tubes ([AV], code losses): (B, L, D) -> (); 0 where nothing is masked."""
-        hidden = gather_tubes(decoded, masking.masked_ids)  # (B, M, D)
+        """Cross-entropy over the codes of masked tubes ([AV], code losses): (B, M, D) -> (); 0 where nothing is masked."""
         targets = gather_tubes(inputs.targets, masking.masked_ids)  # (B, M, P)
         if masking.masked_real is not None:
             targets = targets.masked_fill(~masking.masked_real.unsqueeze(2), IGNORED)
         head = self.code_head(modality)
-        return linear_cross_entropy(hidden.reshape(-1, head.in_features), head, targets.flatten())
+        return linear_cross_entropy(decoded.reshape(-1, head.in_features), head, targets.flatten())
 
     def logits(self, modality: str, decoded: torch.Tensor) -> torch.Tensor:
         """Logits of every code place: (B, L, D) -> (B, L, P, K)."""
