@@ -89,7 +89,12 @@ def test_nothing_heavy_is_imported_before_a_verb_runs(args):
 
 
 def test_completion_knows_verbs_and_options():
-    environment = {**os.environ, "_VQMAE_HF_COMPLETE": "complete_bash", "COMP_WORDS": "vqmae-hf tra", "COMP_CWORD": "1"}
+    environment = {
+        **os.environ,
+        "_VQMAE_HF_COMPLETE": "complete_bash",
+        "COMP_WORDS": "vqmae-hf tra",
+        "COMP_CWORD": "1",
+    }
     command = Path(sys.executable).with_name("vqmae-hf")
     done = subprocess.run([command], capture_output=True, text=True, env=environment, check=False)
     assert done.stdout.split() == ["train"], done.stderr

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from vqmae_hf.cli.evaluate import evaluate
 from vqmae_hf.cli.factors import denoise, interpolate, swap
 from vqmae_hf.cli.info import info
 from vqmae_hf.cli.predict import predict
@@ -51,6 +52,7 @@ _add(app, "Data and training", synth, tokenize)
 app.add_typer(train, name="train", rich_help_panel="Data and training")
 _add(train, "All stages at once, or the last one", finetune, **FURTHER_ARGUMENTS)
 _add(train, "Stage by stage", audio_tokenizer, visual_tokenizer, pretrain, mdvae, **FURTHER_ARGUMENTS)
+_add(app, "Data and training", evaluate)
 _add(app, "Around it", convert, push, info)
 
 
