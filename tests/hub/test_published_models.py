@@ -107,7 +107,7 @@ def run_elsewhere(world, script: str) -> list[str]:
         [sys.executable, str(HERE / script), str(world.folder)],
         capture_output=True,
         text=True,
-        timeout=290,
+        timeout=1400,
         check=False,
         env=environment,
         cwd=world.folder,

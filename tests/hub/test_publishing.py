@@ -104,18 +104,22 @@ def test_a_branch_is_made_and_a_pull_request_opened_by_who_may_not_write(hub, ch
     assert len(commits(hub)) == 2
     push_again = push_checkpoint(checkpoint, REPO, token="tester-token", revision="refs/pr/1")
     assert "model.safetensors.index.json" in push_again.deleted
-    with pytest.raises(ValueError, match=r"no such pull request; pass create_pr=True"):
-        push_checkpoint(checkpoint, REPO, revision="refs/pr/7")
+    for repo_id in (REPO, "tester/new"):
+        with pytest.raises(ValueError, match=r"no such pull request; pass create_pr=True"):
+            push_checkpoint(checkpoint, repo_id, token="tester-token", revision="refs/pr/7")
+    assert list(hub.repositories) == [("models", REPO)]
 
 
 def test_what_would_be_loaded_in_place_of_the_new_weights_goes(hub, checkpoint):
     push_checkpoint(checkpoint, REPO)
-    HfApi().upload_file(path_or_fileobj=b"mine", path_in_repo="notes.txt", repo_id=REPO)
+    for path in ("handler.py", "onnx/model.safetensors"):
+        HfApi().upload_file(path_or_fileobj=b"mine", path_in_repo=path, repo_id=REPO)
     publication = push_checkpoint(checkpoint, REPO, max_shard_size=SHARDED)
     assert publication.deleted == ("model.safetensors",)
-    shards = [path for path in hub.model(REPO).files if path.endswith(".safetensors")]
+    shards = [path for path in hub.model(REPO).files if path.startswith("model-")]
     assert len(shards) > 1
-    assert hub.model(REPO).files["notes.txt"].content == b"mine"
+    assert hub.model(REPO).files["handler.py"].content == b"mine"
+    assert hub.model(REPO).files["onnx/model.safetensors"].content == b"mine"
     assert "deleted: model.safetensors" in publication.listing
     assert set(push_checkpoint(checkpoint, REPO).deleted) == {*shards, "model.safetensors.index.json"}
 
@@ -138,10 +142,10 @@ def test_what_would_be_loaded_in_place_of_the_new_weights_goes(hub, checkpoint):
     ],
     ids=lambda value: f"{value.method} {value.path} {value.status or 'dropped'}" if isinstance(value, Failure) else "",
 )
-def test_a_failed_upload_leaves_nothing_behind_and_a_repeat_goes_through(hub, checkpoint, failure, told):
+def test_a_failed_upload_leaves_nothing_behind_and_a_repeat_goes_through(hub, checkpoint, failure, told, tmp_path):
     hub.fail(failure)
     with pytest.raises(PublishingError, match=told) as failed:
-        push_checkpoint(checkpoint, REPO, private=True)
+        push_checkpoint(checkpoint, REPO, private=True, output_dir=tmp_path / "folder")
     assert hub.repositories == {}, "an empty repository stays"
     assert (failed.value.is_published, failed.value.files_on_server, failed.value.repository_exists) == (
         False,
@@ -151,8 +155,8 @@ def test_a_failed_upload_leaves_nothing_behind_and_a_repeat_goes_through(hub, ch
     assert re.search("removed again|There is no repository", str(failed.value))
     assert re.search("epeat", str(failed.value)), "what to do"
     hub.fail()
-    push_checkpoint(checkpoint, REPO, private=True)
-    assert "model.safetensors" in hub.model(REPO).files
+    push_checkpoint(checkpoint, REPO, private=True, output_dir=tmp_path / "folder")
+    assert set(hub.model(REPO).files) == {".gitattributes", *(path.name for path in (tmp_path / "folder").iterdir())}
 
 
 def test_what_arrived_before_the_failure_is_not_uploaded_again(hub, checkpoint):
@@ -219,7 +223,7 @@ def test_an_interrupted_upload_is_cleaned_up(hub, checkpoint, monkeypatch, caplo
     def interrupt(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("vqmae_hf.hub.publishing.HfApi.create_commit", interrupt)
+    monkeypatch.setattr("vqmae_hf.hub.upload.HfApi.create_commit", interrupt)
     with pytest.raises(KeyboardInterrupt):
         push_checkpoint(checkpoint, REPO)
     assert hub.repositories == {}
@@ -258,5 +262,7 @@ def test_what_is_no_whole_checkpoint_is_refused_before_anything_is_sent(hub, tmp
     (tmp_path / METRICS_NAME).write_text("{}")
     with pytest.raises(ValueError, match=f"already has a file {METRICS_NAME}"):
         push_checkpoint(checkpoint, REPO, results=[tmp_path / METRICS_NAME])
+    with pytest.raises(ValueError, match="Repo id must"):
+        push_checkpoint(checkpoint, "tester/a/b")
     assert hub.requests == []
     assert RESULTS_NAME not in {path.name for path in checkpoint.iterdir()}

@@ -2,7 +2,8 @@
 
 from vqmae_hf.hub.assembly import AssembledRepository, assemble_repository
 from vqmae_hf.hub.corpus import push_corpus
-from vqmae_hf.hub.publishing import Publication, PublishingError, push_checkpoint
+from vqmae_hf.hub.publishing import push_checkpoint
+from vqmae_hf.hub.upload import Publication, PublishingError
 
 __all__ = [
     "AssembledRepository",

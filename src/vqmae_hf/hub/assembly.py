@@ -121,17 +121,14 @@ def write_checkpoint(checkpoint: CheckpointSource, folder: Path, max_shard_size:
 def write_processor(processor: Any, folder: Path) -> None:
     """A processor, or a part of one, with the code that loads it."""
     processor.save_pretrained(folder)
-    parts = [part for name in ("feature_extractor", "video_processor") if (part := getattr(processor, name, None))]
+    names = [name for name in ("feature_extractor", "video_processor") if hasattr(processor, name)]
+    classes = {name: type(getattr(processor, name)) for name in names}
     own = auto_map_of_processor(type(processor))
-    for name in PROCESSOR_FILES:
-        if (folder / name).is_file():
-            nested = {
-                part_name: {"auto_map": {**own, **auto_map_of_processor(type(getattr(processor, part_name)))}}
-                for part_name in ("feature_extractor", "video_processor")
-                if hasattr(processor, part_name)
-            }
-            edit_json(folder / name, {"auto_map": own, **nested})
-    copy_modeling_code([type(processor), *map(type, parts)], folder)
+    entries = {name: {"auto_map": {**own, **auto_map_of_processor(class_)}} for name, class_ in classes.items()}
+    for path in (folder / name for name in PROCESSOR_FILES):
+        if path.is_file():
+            edit_json(path, {"auto_map": own, **entries})
+    copy_modeling_code([type(processor), *classes.values()], folder)
 
 
 def edit_json(path: Path, entries: Mapping[str, Any]) -> None:

@@ -11,7 +11,8 @@ from vqmae_hf.data.corpora import corpus_card
 from vqmae_hf.data.synthetic import load_synthetic_corpus, load_synthetic_factors, read_synthetic_parameters
 from vqmae_hf.hub.assembly import AssembledRepository, describe_folder, new_folder
 from vqmae_hf.hub.model_card import CARD_NAME, render_card
-from vqmae_hf.hub.publishing import Publication, format_bytes, publish
+from vqmae_hf.hub.publishing import publish
+from vqmae_hf.hub.upload import Publication, format_bytes
 
 CLIPS_CONFIG, FACTORS_CONFIG = "clips", "frame_factors"
 BYTES_PER_SHARD = 500_000_000
