@@ -10,7 +10,7 @@ from vqmae_hf.evaluation.latent_probes import Samples, probe_factor
 FACTOR = {factor.name: factor for factor in FACTORS}
 
 
-def random_truth(num_speakers=12, clips_per_speaker=6, num_frames=10, seed=0):
+def random_truth(num_speakers=15, clips_per_speaker=4, num_frames=6, seed=0):
     """Independent factors: every speaker in every emotion."""
     rng = np.random.default_rng(seed)
     N = num_speakers * clips_per_speaker
@@ -69,7 +69,7 @@ def test_a_large_block_of_noise_does_not_beat_a_small_one_that_tells():
         probe_factor(Samples(b[:210], truth[:210], groups[:210]), Samples(b[210:], truth[210:], groups[210:])).score
         for b in (small, large)
     ]
-    assert scores[0] > 0.95
+    assert scores[0] > 0.9
     assert scores[1] < 0.05
 
 

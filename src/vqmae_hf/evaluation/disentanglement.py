@@ -19,7 +19,7 @@ from vqmae_hf.evaluation.latent_probes import Samples, probe_factor
 
 ALL_LATENTS = "all"
 # Frames that probes are fitted to and scored on; more would be more of the same clips.
-MOST_FRAMES = 6000
+MOST_FRAMES = 4000
 NUM_BINS = 10
 
 

@@ -19,6 +19,8 @@ from vqmae_hf.inference import denoise_clip, interpolate_clips, load_talking_fac
 
 # Okabe and Ito's palette, which everyone can tell apart.
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#000000")
+# Agreement of unswapped clips with the truth below which a factor cannot be followed in decoded media.
+LEAST_READABLE = 0.15
 SHOWN_METHODS = ("damaged", "mean of the undamaged frames", "visual VAE", "MDVAE without sound", "MDVAE with sound")
 
 
@@ -83,20 +85,28 @@ def _draw_scores(axes: Axes, results: dict[str, Any]) -> None:
 
 def _draw_swaps(axes: Axes, results: dict[str, Any]) -> None:
     factors = first_seed(results, "swaps")["factors"]
-    moved = [
-        [over_seeds(results, "swaps", lambda c, f=f, n=n: c["factors"][f][n]["moved"])[0] for n in LATENTS]
-        for f in factors
-    ]
+    moved = np.full((len(factors), len(LATENTS)), np.nan)
+    for row, factor in enumerate(factors):
+        readable, _ = over_seeds(results, "swaps", lambda c, f=factor: c["factors"][f]["none"]["target"])
+        if readable >= LEAST_READABLE:
+            moved[row] = [
+                over_seeds(results, "swaps", lambda c, f=factor, n=name: c["factors"][f][n]["moved"])[0]
+                for name in LATENTS
+            ]
     rows = [(name, row["home"]) for name, row in factors.items()]
-    _heat_map(axes, np.array(moved), rows, LATENTS, "Share of each factor that comes along with a swapped latent")
+    title = "Share of each factor that comes along with a swapped latent; grey: not readable in decoded clips"
+    _heat_map(axes, moved, rows, LATENTS, title)
 
 
 def _heat_map(
     axes: Axes, values: np.ndarray, rows: list[tuple[str, str]], columns: tuple[str, ...], title: str
 ) -> None:
     """Values from 0 to 1; the home of each row has a frame."""
-    axes.imshow(values, cmap="cividis", vmin=0, vmax=1, aspect="auto")
+    axes.set_facecolor("#bbbbbb")
+    axes.imshow(np.ma.masked_invalid(values), cmap="cividis", vmin=0, vmax=1, aspect="auto")
     for (row, column), value in np.ndenumerate(values):
+        if np.isnan(value):
+            continue
         axes.text(column, row, f"{value:.2f}", ha="center", va="center", color="black" if value > 0.55 else "white")
     for row, (_, home) in enumerate(rows):
         place = columns.index(home)
@@ -132,7 +142,8 @@ def _draw_denoising(axes: Axes, results: dict[str, Any]) -> None:
 
 def _draw_few_labels(axes: Axes, results: dict[str, Any]) -> None:
     first = first_seed(results, "few-labels")
-    for place, (system, points) in enumerate(first["curves"].items()):
+    models = list(dict.fromkeys(system.split(",")[0] for system in first["curves"]))
+    for system, points in first["curves"].items():
         draws = [
             [x for c in results["measurements"]["few-labels"].values() for x in c["curves"][system][i]["accuracies"]]
             for i in range(len(points))
@@ -141,7 +152,7 @@ def _draw_few_labels(axes: Axes, results: dict[str, Any]) -> None:
             [100 * point["share"] for point in points],
             [100 * np.mean(values) for values in draws],
             yerr=[100 * np.std(values, ddof=1) if len(values) > 1 else 0 for values in draws],
-            color=COLOURS[place % len(COLOURS)],
+            color=COLOURS[models.index(system.split(",")[0])],
             linestyle="--" if "network" in system else "-",
             marker="o",
             capsize=3,

@@ -37,7 +37,7 @@ from vqmae_hf.modeling.modeling_outputs_mdvae import MDVAELatents
 
 # Clips decoded at a time, and clips of training speakers that the probes of decoded media learn from.
 DECODED_AT_ONCE = 8
-PROBE_CLIPS = 240
+PROBE_CLIPS = 120
 
 
 def disentanglement(workspace: StudyWorkspace, seed: int) -> dict[str, Any]:
