@@ -8,10 +8,14 @@ from pathlib import Path
 import pytest
 import torch
 from datasets import Dataset
-from tests.cli.printed_commands import run_line
-from tests.conversion.original_weights import audio_tokenizer_weights
-from typer.testing import CliRunner
 
+from tests.cli.printed_commands import run_line
+from tests.conversion.original_weights import (
+    CLASSIFIER_NAMES,
+    audio_tokenizer_weights,
+    classifier_model,
+    original_names,
+)
 from vqmae_hf import (
     AudioVQVAEConfig,
     AudioVQVAEModel,
@@ -77,7 +81,8 @@ def _write_clips(root: Path) -> None:
         "VoxCeleb2/dev/mp4/id00012/21Uxsk56VDQ/00001": "happy/s3_happy",
     }.items():
         _link(root / f"my_clips/{source}.mp4", root / f"{name}.mp4")
-    shutil.copytree(root / "my_clips", root / "clips", copy_function=_link)
+    for copy in ("clips", "few_clips", "new_clips", "more_clips", "corpus/clips"):
+        shutil.copytree(root / "my_clips", root / copy, copy_function=_link)
 
 
 def _write_models(root: Path) -> None:
@@ -99,22 +104,20 @@ def _write_models(root: Path) -> None:
         VQMAEProcessor.from_model_config(model.config).save_pretrained(root / folder)
     for copy in ("runs/emotion", "runs/cross-12", "quickstart/model"):
         shutil.copytree(root / "my_model", root / copy, copy_function=_link)
-    corpus = load_corpus("videofolder", root / "my_clips", speaker_pattern="/([^_]+)_")
+    corpus = load_corpus("videofolder", root / "my_clips", speaker_pattern="([^/_]+)_[^/]*$")
     _write_stores(root, corpus, tokenizers)
     config = MDVAEConfig.from_preset("tiny", **{f"{k}_tokenizer_config": t.config for k, t in tokenizers.items()})
     mdvae = MDVAEModel(config).eval()
     mdvae.set_tokenizers(**{f"{name}_tokenizer": tokenizer for name, tokenizer in tokenizers.items()})
     mdvae.save_pretrained(root / "mdvae")
     MDVAEProcessor.from_model_config(mdvae.config).save_pretrained(root / "mdvae")
-    for name in ("speech_vqvae.pt",):
-        torch.save({"model": audio_tokenizer_weights()}, root / name)
+    torch.save({"model": audio_tokenizer_weights()}, root / "speech_vqvae.pt")
+    torch.save({"model": original_names(classifier_model(), CLASSIFIER_NAMES)}, root / "classifier.pt")
 
 
 def _write_stores(root: Path, corpus: Dataset, tokenizers: dict) -> None:
     processor = processor_for_tokenizers(tokenizers)
     write_token_store(corpus, *tokenizers.values(), root / "tokens", processor=processor, show_progress=False)
-    side = {"height": 64, "width": 64}
-    del side
     config = MDVAEConfig.from_preset("tiny", **{f"{k}_tokenizer_config": t.config for k, t in tokenizers.items()})
     write_latent_store(
         corpus,
@@ -139,8 +142,3 @@ def place(template, tmp_path, monkeypatch) -> Place:
     monkeypatch.setenv("COLUMNS", "120")
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
     return Place(root)
-
-
-@pytest.fixture
-def runner() -> CliRunner:
-    return CliRunner()

@@ -8,10 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.cli.printed_commands import help_examples, verbs_of
 from typer.main import get_command
 from typer.testing import CliRunner
 
+from tests.cli.printed_commands import help_examples, verbs_of
 from vqmae_hf import demo, hub
 from vqmae_hf.cli.__main__ import app
 from vqmae_hf.demo.server import launch_demo

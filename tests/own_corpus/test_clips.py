@@ -9,6 +9,8 @@ from vqmae_hf.data.corpora import CorpusError
 from vqmae_hf.own_corpus import folder_layout, open_own_clips
 from vqmae_hf.own_corpus.chain import FEWEST_EPOCHS, MOST_EPOCHS, epochs_for
 
+PATTERN = "([^/_]+)_[^/]*$"
+
 
 def make_folder(root: Path, names: list[str], suffix: str = "mp4") -> Path:
     for name in names:
@@ -24,7 +26,7 @@ def clips_of(speakers, emotions=("happy", "sad"), takes=2) -> list[str]:
 
 def test_known_speakers_are_kept(tmp_path):
     own = open_own_clips(
-        make_folder(tmp_path, clips_of(["anna", "ben", "eva"])), corpus_options={"speaker_pattern": "/([^_]+)_"}
+        make_folder(tmp_path, clips_of(["anna", "ben", "eva"])), corpus_options={"speaker_pattern": PATTERN}
     )
     assert own.split_by == "speakers"
     assert set(own.clips["speaker"]) == {"anna", "ben", "eva"}
@@ -60,7 +62,7 @@ def test_no_pattern_is_suggested_that_finds_no_speakers(tmp_path, names):
 
 def test_two_speakers_cannot_be_kept_apart(tmp_path):
     folder = make_folder(tmp_path, clips_of(["anna", "ben"], takes=3))
-    own = open_own_clips(folder, corpus_options={"speaker_pattern": "/([^_]+)_"})
+    own = open_own_clips(folder, corpus_options={"speaker_pattern": PATTERN})
     assert own.split_by == "clips"
     assert own.notes[0].startswith("There are 2 speakers")
 
@@ -104,3 +106,14 @@ def test_few_clips_are_visited_more_often_within_bounds():
     assert epochs == sorted(epochs, reverse=True)
     assert (epochs[0], epochs[-1]) == (MOST_EPOCHS, FEWEST_EPOCHS)
     assert epochs_for(400) * 400 == 8000
+
+
+def test_speakers_of_one_emotion_each_are_told_of(tmp_path):
+    names = [
+        f"{emotion}/{who}_{take}"
+        for emotion, who in (("happy", "anna"), ("sad", "ben"), ("calm", "eva"))
+        for take in range(10)
+    ]
+    own = open_own_clips(make_folder(tmp_path, names), corpus_options={"speaker_pattern": PATTERN})
+    assert own.split_by == "speakers"
+    assert "Every speaker shows one emotion alone" in own.notes[0]

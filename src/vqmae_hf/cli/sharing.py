@@ -36,7 +36,7 @@ def convert(
     [bold]Examples[/]
 
       vqmae-hf convert speech_vqvae.pt runs/audio
-      vqmae-hf convert vqmae.pt runs/pre --audio-tokenizer runs/audio --config-option num_attention_heads=4
+      vqmae-hf convert classifier.pt emotions --label neutral --label happy --label sad --label angry
     """
     from vqmae_hf.cli.checkpoints import quieten_transformers
     from vqmae_hf.conversion import convert_checkpoint

@@ -227,7 +227,7 @@ def finetune(
     ] = None,
     speaker_pattern: Annotated[
         str | None,
-        typer.Option(help=r"Regular expression that finds the speaker in a clip's path, e.g. '/([^_]+)_'."),
+        typer.Option(help=r"Regular expression that finds the speaker in a clip's path, e.g. '([^/_]+)_[^/]*$'."),
     ] = None,
     folds: Annotated[
         int | None,
@@ -274,7 +274,7 @@ def finetune(
     [bold]Examples[/]
 
       vqmae-hf train finetune my_clips -o my_model
-      vqmae-hf train finetune my_clips -o my_model --speaker-pattern '/([^_]+)_'
+      vqmae-hf train finetune my_clips -o my_model --speaker-pattern '([^/_]+)_[^/]*$'
       vqmae-hf train finetune my_clips -o my_model --pretrained quickstart/model
       vqmae-hf train finetune --token-store tokens --pretrained runs/pre -o runs/emotion
     """

@@ -131,6 +131,12 @@ def _settle_speakers(own: OwnClips) -> None:
     speakers = own.clips["speaker"]
     distinct = set(speakers)
     if UNKNOWN_SPEAKER not in distinct and len(distinct) >= FEWEST_SPEAKERS:
+        if len(set(zip(speakers, own.clips["emotion"], strict=True))) == len(distinct):
+            own.notes.insert(
+                0,
+                "Every speaker shows one emotion alone, so that emotions cannot be told from people. Are these the speakers? If "
+                "so, the results mean nothing.",
+            )
         return
     unknown = sum(speaker == UNKNOWN_SPEAKER for speaker in speakers)
     if unknown:
