@@ -24,10 +24,10 @@ CHROMIUM = os.environ.get("CHROMIUM") or next((found for name in NAMES if (found
 pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason=f"NOT TRIED IN A BROWSER: none of {', '.join(NAMES)} is installed"),
     pytest.mark.slow,
-    pytest.mark.timeout(600),
+    pytest.mark.timeout(900),
 ]
 
-PATIENCE = 180  # seconds for anything to appear: tests share their processor
+PATIENCE = 400  # seconds for anything to appear: tests share their processor
 TABS = ("Emotion", "Mask and reconstruct", "Factors", "Tokens")
 
 
@@ -297,11 +297,14 @@ def test_a_recording_of_camera_and_microphone_is_taken(visit):
     press(page, "emotion", ".vq-emotion")
 
 
-def test_an_example_is_taken_with_one_click(visit):
-    page = visit()
-    page.locator(".gallery-item").first.click()
-    page.wait_for_selector("#clip-status .vq-status")
-    press(page, "emotion", ".vq-emotion")
+def test_an_example_is_there_for_the_next_visitor_too(visit):
+    for _ in range(2):
+        page = visit()
+        page.locator(".gallery-item").first.click()
+        page.wait_for_selector("#clip-status .vq-status")
+        press(page, "emotion", ".vq-emotion")
+        page.context.close()
+        time.sleep(1)
 
 
 def test_on_a_narrow_window_nothing_sticks_out(visit, clips):

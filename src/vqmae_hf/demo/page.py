@@ -1,5 +1,6 @@
 """The page: a clip on the left, one tab for each thing to try on the right."""
 
+import filecmp
 import logging
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -40,9 +41,9 @@ WAITING_VISITORS = 32
 class DemoActions:
     """What the buttons do. Every action answers with HTML, also where it cannot be done."""
 
-    def __init__(self, models: DemoModels, limits: DemoLimits, store: VisitorStore | None = None):
-        self.models, self.limits = models, limits
-        self.store = VisitorStore() if store is None else store
+    def __init__(self, models: DemoModels, limits: DemoLimits, examples: Sequence[Path] = ()):
+        self.models, self.limits, self.examples = models, limits, examples
+        self.store = VisitorStore()
 
     def forget(self, request: gr.Request) -> None:
         """A visitor leaves."""
@@ -52,7 +53,8 @@ class DemoActions:
         """What was chosen, or why it cannot be used."""
         if path is None:
             return ""
-        self.store.uses(request.session_hash or "", path)
+        if not self._is_example(path):  # examples stay when their visitor leaves
+            self.store.uses(request.session_hash or "", path)
         try:
             info = examine(path, self.limits)
         except ValueError as error:
@@ -159,6 +161,11 @@ class DemoActions:
 
         return self._answer(request, ("token page", path, use_centre, percent), compute)
 
+    def _is_example(self, path: str) -> bool:
+        """Whether a file is an example, or an upload that Gradio, which goes by name and content, takes for the same."""
+        same_name = [example for example in self.examples if example.name == Path(path).name]
+        return Path(path).is_file() and any(filecmp.cmp(path, example, shallow=False) for example in same_name)
+
     def _clip(
         self, request: gr.Request, path: str | None, processor: Any, modalities: Sequence[str], use_centre: bool
     ) -> Clip:
@@ -183,7 +190,7 @@ class DemoActions:
 
 def build_page(models: DemoModels, limits: DemoLimits, examples: Sequence[Path]) -> gr.Blocks:
     """The page, not yet served."""
-    actions = DemoActions(models, limits)
+    actions = DemoActions(models, limits, examples)
     seconds = limits.keep_minutes * 60
     with gr.Blocks(
         title=TITLE, analytics_enabled=False, delete_cache=(min(60, int(seconds) or 1), int(seconds) or 1)
