@@ -56,6 +56,7 @@ def test_debug_shows_the_error_itself(args):
 
 def test_stdout_holds_the_answer_alone():
     def work(as_json: bool = typer.Option(False, "--json")) -> Answer:
+        warnings.simplefilter("default")  # errors, in tests
         print("progress")
         warnings.warn("take care", stacklevel=1)
         warnings.warn("take care", stacklevel=1)

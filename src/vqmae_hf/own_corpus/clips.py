@@ -134,8 +134,8 @@ def _settle_speakers(own: OwnClips) -> None:
         if len(set(zip(speakers, own.clips["emotion"], strict=True))) == len(distinct):
             own.notes.insert(
                 0,
-                "Every speaker shows one emotion alone, so that emotions cannot be told from people. Are these the speakers? If "
-                "so, the results mean nothing.",
+                "Every speaker shows one emotion alone, so that emotions cannot be told from people: the results mean "
+                "nothing, unless these are not the speakers.",
             )
         return
     unknown = sum(speaker == UNKNOWN_SPEAKER for speaker in speakers)
