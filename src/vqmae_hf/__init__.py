@@ -29,11 +29,16 @@ _PUBLIC = {
     "VisualVQVAEConfig": "modeling.configuration_visual_vqvae",
     "VisualVQVAEModel": "modeling.modeling_visual_vqvae",
     "VisualVQVAEVideoProcessor": "modeling.video_processing_visual_vqvae",
+    "continue_clip": "inference",
+    "denoise_clip": "inference",
+    "interpolate_clips": "inference",
     "load_clip": "data.clips",
     "load_corpus": "data.corpora",
     "load_synthetic_corpus": "data.synthetic",
     "reconstruct_clip": "inference",
+    "resynthesize_clip": "inference",
     "stream_clip": "data.clip_streaming",
+    "swap_clips": "inference",
     "write_clip": "data.media",
     "write_synthetic_corpus": "data.synthetic",
 }
@@ -47,7 +52,12 @@ if TYPE_CHECKING:
     from .data.media import write_clip as write_clip
     from .data.synthetic import load_synthetic_corpus as load_synthetic_corpus
     from .data.synthetic import write_synthetic_corpus as write_synthetic_corpus
+    from .inference import continue_clip as continue_clip
+    from .inference import denoise_clip as denoise_clip
+    from .inference import interpolate_clips as interpolate_clips
     from .inference import reconstruct_clip as reconstruct_clip
+    from .inference import resynthesize_clip as resynthesize_clip
+    from .inference import swap_clips as swap_clips
     from .modeling.configuration_audio_vqvae import AudioVQVAEConfig as AudioVQVAEConfig
     from .modeling.configuration_mdvae import MDVAEConfig as MDVAEConfig
     from .modeling.configuration_visual_vqvae import VisualVQVAEConfig as VisualVQVAEConfig

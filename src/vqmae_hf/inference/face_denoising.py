@@ -1,6 +1,6 @@
 """A damaged face made whole, with the help of its sound ([MD], audiovisual denoising)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -80,7 +80,7 @@ def denoise_clip(
     _check_request(talker, damage, corruption, with_sound)
     clip = load_for(talker, source, **clip_options)
     face = _damaged_face(clip, damage, corruption, seed)
-    values = process_clip(talker, _with_frames(clip, face.frames))
+    values = process_clip(talker, replace(clip, frames=face.frames))
     with torch.no_grad():
         features = talker.model.prepare_features(**values).features
         latents = infer_damaged(
@@ -123,7 +123,3 @@ def _damaged_face(clip: Clip, damage: np.ndarray | None, corruption: FaceCorrupt
             f"of the face crops) is accepted, or {shape[1:]} for every frame."
         )
     return DamagedFace(clip.frames, np.broadcast_to(damage, shape))
-
-
-def _with_frames(clip: Clip, frames: np.ndarray) -> Clip:
-    return Clip(frames, clip.waveform, clip.frames_per_second, clip.sampling_rate, clip.face_boxes, clip.source)
