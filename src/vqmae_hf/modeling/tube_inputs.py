@@ -90,7 +90,8 @@ def _check_grid(config: VQMAEConfig, modality: str, codes: torch.Tensor) -> None
     if length > window or length < tube or length % tube:
         raise ValueError(
             f"{name} has {length} {unit}; up to {window} in multiples of {tube} are accepted. "
-            "VQMAEProcessor pads shorter clips with an attention mask, and its `cut_windows` cuts longer ones."
+            "VQMAEProcessor pads shorter clips with an attention mask, and its `cut_windows` cuts longer ones; "
+            'pipeline("audiovisual-classification") does both.'
         )
 
 
