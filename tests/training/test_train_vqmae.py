@@ -21,8 +21,10 @@ from vqmae_hf.data.shards import StaleStoreError
 from vqmae_hf.data.token_store import tokenizer_fingerprint
 from vqmae_hf.evaluation.metrics import classification_metrics
 from vqmae_hf.modeling.losses import asymmetric_single_label_loss
+from vqmae_hf.modeling.vqmae_embeddings import standardize_codebook
 from vqmae_hf.training import finetune, pretrain
 from vqmae_hf.training.arguments import FinetuneArguments, PretrainArguments
+from vqmae_hf.training.assembly import build_vqmae, load_tokenizers
 from vqmae_hf.training.finetune import ClassWeightedLoss
 from vqmae_hf.training.recipes import build_arguments
 
@@ -136,6 +138,27 @@ def test_visual_pretraining_needs_the_visual_tokenizer_alone(world, tmp_path):
     result = pretrain.run(arguments)
     assert "visual_loss" in result.metrics["validation"]
     assert "audio_loss" not in result.metrics["validation"]
+
+
+@pytest.mark.parametrize("code_embedding", ["learned", "tokenizer"])
+def test_heads_that_start_at_the_codebooks_name_the_nearest_code(world, code_embedding):
+    tokenizers = load_tokenizers(world.tokens["audio_tokenizer"], world.tokens["visual_tokenizer"])
+    model = build_vqmae(VQMAEForPreTraining, "tiny", tokenizers, code_embedding=code_embedding, **SMALL_VQMAE)
+    pretrain.start_heads_from_codebooks(model)
+    for modality in ("audio", "visual"):
+        vectors = standardize_codebook(tokenizers[modality].get_codebook())
+        said = vectors + 0.01 * torch.randn(vectors.shape, generator=torch.Generator().manual_seed(0))
+        nearest = torch.cdist(said, vectors).argmin(dim=1)
+        assert torch.equal(model.decoder.code_head(modality)(said).argmax(dim=1), nearest)
+
+
+def test_the_start_of_the_heads_is_an_argument(world, tmp_path, monkeypatch):
+    started = []
+    monkeypatch.setattr(pretrain, "start_heads_from_codebooks", started.append)
+    pretrain.run(pretrain_arguments(world, tmp_path / "random", max_steps=1))
+    assert not started
+    pretrain.run(pretrain_arguments(world, tmp_path / "codebook", max_steps=1, code_head_start="codebook"))
+    assert len(started) == 1
 
 
 def test_the_report_is_of_speakers_that_were_never_seen(finetuned, world):

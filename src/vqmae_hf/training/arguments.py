@@ -270,6 +270,9 @@ class PretrainArguments(TokenStageArguments):
         "Peak learning rate for 256 clips: learning_rate becomes this times the total batch / 256. None: it stays.",
     )
     num_train_epochs: float = option(200, "Visits to each clip.")
+    code_head_start: Literal["random", "codebook"] = option(
+        "random", "First weights of the heads that name codes: small random ones, or the vectors that embed the codes."
+    )
     per_device_train_batch_size: int = option(64, "Windows in a batch, on each device.")
     per_device_eval_batch_size: int = option(64, "Windows in a validation batch, on each device.")
     stream: bool = option(

@@ -29,6 +29,8 @@ def run(args: PretrainArguments) -> StageResult:
     set_seed(args.seed)
     tokenizers = load_tokenizers(args.audio_tokenizer, args.visual_tokenizer)
     model = build_vqmae(VQMAEForPreTraining, args.model_preset, tokenizers, **(args.model_overrides or {}))
+    if args.code_head_start == "codebook":
+        start_heads_from_codebooks(model)
     expected = {f"{name}_tokenizer": tokenizer for name, tokenizer in inner_tokenizers(model).items()}
     check_token_store(args.token_store, **expected)
     open_windows = stream_windows if args.stream else load_windows
@@ -45,6 +47,22 @@ def run(args: PretrainArguments) -> StageResult:
         paint=_painter(args, validation_data or train_data, collator),
     )
     return result
+
+
+@torch.no_grad()
+def start_heads_from_codebooks(model: VQMAEForPreTraining) -> None:
+    """Start each head at the vectors e_k that embed the codes: logit_k = e_k . h - |e_k|^2 / 2, so that the likeliest code
+    is the one whose vector is nearest to what the decoder says.
+
+    Heads of small random weights pass a gradient of their own size to everything below them (docs/LOG.md: pre-training
+    that begins).
+    """
+    for modality in model.config.modalities:
+        codebook = model.model.frozen_codebook(modality)
+        codebook = model.model.embeddings.code_table(modality).weight if codebook is None else codebook
+        head = model.decoder.code_head(modality)
+        head.weight.copy_(codebook)
+        head.bias.copy_(codebook.square().sum(dim=1) / -2)
 
 
 def load_windows(args: PretrainArguments, config: VQMAEConfig) -> tuple[TokenWindows, TokenWindows | None]:
