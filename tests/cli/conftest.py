@@ -2,12 +2,14 @@
 
 import os
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import torch
 from datasets import Dataset
+from transformers.utils import logging
 
 from tests.cli.printed_commands import run_line
 from tests.conversion.original_weights import (
@@ -134,11 +136,13 @@ def _link(source, target) -> None:
 
 
 @pytest.fixture
-def place(template, tmp_path, monkeypatch) -> Place:
+def place(template, tmp_path, monkeypatch) -> Iterator[Place]:
     """A copy to work in, which costs no bytes."""
     root = tmp_path / "place"
     shutil.copytree(template, root, copy_function=_link, ignore=shutil.ignore_patterns(".cache"))
     monkeypatch.chdir(root)
     monkeypatch.setenv("COLUMNS", "120")
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
-    return Place(root)
+    yield Place(root)
+    logging.set_verbosity_warning()
+    logging.enable_progress_bar()

@@ -98,6 +98,6 @@ def _shown(results: dict[str, Any], output_dir: Path | None) -> list[Any]:
     shown: list[Any] = [table, f"{results['num_clips']} clips: {metrics}"]
     shown.append(f"naming the most frequent emotion always: accuracy {results['majority_accuracy']:.3f}")
     if results["left_out"]:
-        left = ", ".join(f"{escape(name)} ({count})" for name, count in results["left_out"].items())
+        left = ", ".join(f"{name} ({count})" for name, count in results["left_out"].items())
         shown.append(f"left out, without a label of the model: {left}")
     return [*shown, *([] if output_dir is None else [f"written: {output_dir}"])]

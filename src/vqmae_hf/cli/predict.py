@@ -68,7 +68,7 @@ def predict(
     if csv_file is not None:
         table = _as_csv(predictions, list(classify.model.config.id2label.values()))
         if csv_file == "-":
-            shown.append(_Raw(table))
+            shown.append(table.removesuffix("\n"))
         else:
             Path(csv_file).write_text(table, encoding="utf-8", newline="")
     if csv_file != "-":
@@ -171,15 +171,6 @@ def _windows_table(answer: dict[str, Any]) -> Any:
         times = (f"{window[name]:.2f} s" for name in ("start_seconds", "end_seconds"))
         table.add_row(*times, escape(window["label"]), f"{score:.2f}", bar)
     return table
-
-
-class _Raw(str):
-    """Text that goes to stdout as it is, line ends included."""
-
-    def __rich_console__(self, console: Any, options: Any) -> Any:
-        from rich.segment import Segment
-
-        yield Segment(str(self))
 
 
 def _as_csv(predictions: list[dict[str, Any]], labels: list[str]) -> str:

@@ -35,7 +35,7 @@ class Answer:
 
     Args:
         document: what `--json` prints.
-        shown: what people read: text (rich markup) or rich renderables, one after the other.
+        shown: what people read, one after the other: lines, which are printed as they are, or rich renderables.
         exit_code: DONE, or SOME_FAILED where some of several inputs could not be used.
     """
 
@@ -94,7 +94,10 @@ def emit(answer: Answer, as_json: bool) -> None:
         return
     console = console_for(sys.stdout)
     for item in answer.shown:
-        console.print(item)
+        if isinstance(item, str):
+            print(item)
+        else:
+            console.print(item)
     sys.stdout.flush()
 
 

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from vqmae_hf.cli.options import JsonOption, QuietOption, read_pairs, usable_processors
+from vqmae_hf.cli.options import ClipOption, JsonOption, QuietOption, read_pairs, usable_processors
 from vqmae_hf.cli.running import Answer, usage_error, verb
 
 # Imports of what only a run needs stand in the functions: `--help` and completion shall not wait for them.
@@ -31,10 +31,7 @@ def tokenize(
         typer.Option("--latents", help="Keep what comes before quantization, at 30 Hz: what `train mdvae` takes."),
     ] = False,
     clips_per_shard: Annotated[int, typer.Option(help="Clips in a file of the store.")] = 256,
-    clip_option: Annotated[
-        list[str] | None,
-        typer.Option(help="Option of load_clip as NAME=VALUE, e.g. on_missing_face=center. Repeatable."),
-    ] = None,
+    clip_option: ClipOption = None,
     corpus_option: Annotated[
         list[str] | None,
         typer.Option(help="Option of the corpus loader as NAME=VALUE, e.g. vocal_channel=song. Repeatable."),

@@ -5,11 +5,17 @@ from typing import Annotated, Any
 
 import typer
 
-from vqmae_hf.cli.options import JsonOption, QuietOption, read_clip_options, read_pairs, usable_processors
+from vqmae_hf.cli.options import ClipOption, JsonOption, QuietOption, read_clip_options, read_pairs, usable_processors
 from vqmae_hf.cli.running import Answer, say, shows_progress, usage_error, verb
 
 # Options of the stages' programs are theirs to read: whatever is not known here goes to them.
 FURTHER_ARGUMENTS = {"allow_extra_args": True, "ignore_unknown_options": True}
+
+# Arguments of fine-tuning that say which clips are trained on with which tokenizers.
+SETTLED_BY_THE_CHAIN = {
+    *("audio_tokenizer", "fold", "folds", "split_seed"),
+    *("test_share", "token_store", "validation_share", "visual_tokenizer"),
+}
 
 OutputDirOption = Annotated[
     Path | None, typer.Option("--output-dir", "-o", help="Folder of checkpoints, model, metrics and pictures.")
@@ -229,7 +235,7 @@ def finetune(
         str | None,
         typer.Option(help=r"Regular expression that finds the speaker in a clip's path, e.g. '([^/_]+)_[^/]*$'."),
     ] = None,
-    folds: Annotated[
+    num_folds: Annotated[
         int | None,
         typer.Option(
             help="Runs that together test every speaker once; 0: one run.",
@@ -245,14 +251,11 @@ def finetune(
     corpus_option: Annotated[
         list[str] | None, typer.Option(metavar="NAME=VALUE", help="Option of the corpus loader. Repeatable.")
     ] = None,
-    clip_option: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME=VALUE", help="Option of load_clip, e.g. on_missing_face=center. Repeatable."),
-    ] = None,
+    clip_option: ClipOption = None,
     num_proc: Annotated[
         int | None, typer.Option(help="Processes that decode clips.", show_default="one per processor")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of the split and the training.")] = 0,
+    seed: Annotated[int | None, typer.Option(help="Of the split and the training.", show_default="0")] = None,
     recipe: RecipeOption = None,
     all_options: AllOption = False,
     as_json: JsonOption = False,
@@ -283,7 +286,9 @@ def finetune(
     if clips is None:
         from vqmae_hf.training import finetune as program
 
-        own = _given(output_dir=output_dir, pretrained=pretrained)
+        if speaker_pattern or modality or corpus or corpus_option or clip_option:
+            usage_error("what concerns clips goes with a folder of clips; a token store has them settled")
+        own = _given(output_dir=output_dir, pretrained=pretrained, num_folds=num_folds, seed=seed)
         return _run_program(program.run, FinetuneArguments, context, own, recipe, all_options, quiet)
     _given(clips=clips)
     if output_dir is None:
@@ -299,6 +304,8 @@ def finetune(
 
     quieten_transformers()
     overrides = read_flags(FinetuneArguments, context.args)
+    if settled := sorted(set(overrides) & SETTLED_BY_THE_CHAIN):
+        usage_error(f"{', '.join(settled)} cannot be chosen when a folder of clips is trained on")
     opened = open_own_clips(clips, corpus=corpus, corpus_options=options, modalities=modality)
     say(f"{len(opened.clips)} clips, {len(opened.classes)} emotions, split by {opened.split_by}")
     for note in opened.notes:
@@ -307,8 +314,8 @@ def finetune(
         opened,
         output_dir,
         pretrained=pretrained,
-        num_folds=folds,
-        seed=seed,
+        num_folds=num_folds,
+        seed=seed or 0,
         num_processes=num_proc or usable_processors(),
         clip_options=read_clip_options(clip_option),
         overrides={**({"recipe": recipe} if recipe is not None else {}), **overrides},

@@ -166,6 +166,7 @@ class OwnCorpusRun:
             "num_train_epochs": epochs_for(len(self.own.clips)),
             "modalities": list(self.own.modalities),
             **start,
+            **self.split_arguments(fold),
             **self.overrides,
         }
         return finetune.run(
@@ -174,7 +175,6 @@ class OwnCorpusRun:
                 output_dir=str(self.folder(fold) / "emotion"),
                 token_store=str(store),
                 **arguments,
-                **self.split_arguments(fold),
             )
         )
 
