@@ -145,15 +145,14 @@ def test_every_card_says_what_people_have_to_know(world, name):
     assert "{{" not in card
     assert "None" not in card
     assert "\n\n\n" not in card
+    for words in ("63.6 %", "Acted speech", "Article 5(1)(f)", "at work and in education"):
+        assert card.count(words) == 1, words
     if name == "corpus":
         assert ModelCard(card).data.license == "apache-2.0"
         return
     assert "Synthetic talking faces" in card
     assert "CC BY-NC-SA 4.0" in card
     assert "no licence was stated" in card
-    named_in = name not in ("audio_tokenizer", "visual_tokenizer")
-    for words in ("63.6 %", "Acted speech", "Article 5(1)(f)", "at work and in education"):
-        assert (words in card) == named_in, words
     assert "was not evaluated" in card
 
 

@@ -88,7 +88,7 @@ def render_model_card(
         auto_class=kind.auto_class,
         model_class=kind.model_class.__name__,
         modalities=list(getattr(model.config, "modalities", ("audio", "visual"))),
-        parameters=f"{model.num_parameters() / 1e6:.2f}",
+        parameters=f"{model.num_parameters():,}",
         classes=[name for _, name in sorted(model.config.id2label.items())] if kind.is_classifier else [],
         corpora=corpora,
         arguments={name: value for name, value in facts.arguments.items() if value is not None},
@@ -106,7 +106,11 @@ def render_card(name: str, **context: Any) -> str:
     folder = files("vqmae_hf.hub") / "cards"
     texts = {path.name: path.read_text(encoding="utf-8") for path in folder.iterdir() if path.name.endswith(".jinja")}
     environment = Environment(
-        loader=DictLoader(texts), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False
+        loader=DictLoader(texts),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
     )
     versions = {"package_version": vqmae_hf.__version__, "transformers_version": transformers.__version__}
     text = environment.get_template(f"{name}.md.jinja").render(**versions, **context)
