@@ -98,10 +98,7 @@ def test_other_attention_implementations_are_refused():
 def test_scores_use_the_past_alone():
     """Another future changes nothing before it."""
     model, coded, other = build(), random_clip(seed=0), random_clip(seed=1)
-    mixed = {
-        name: torch.cat([coded.codes[name][: 25 * k], other.codes[name][25 * k :]])
-        for name, k in (("visual", 1), ("audio", 2))
-    }
+    mixed = joined(coded, other, 25)
     curve = running_scores(model, coded)
     changed = running_scores(model, mixed)
     early = curve.seconds <= 1
@@ -121,10 +118,7 @@ def test_the_last_score_of_a_short_clip_is_the_answer():
 
 def test_later_scores_forget_what_is_older_than_a_window():
     model, coded, other = build(), random_clip(frames=100, seed=0), random_clip(frames=100, seed=1)
-    mixed = {
-        name: torch.cat([other.codes[name][: 25 * k], coded.codes[name][25 * k :]])
-        for name, k in (("visual", 1), ("audio", 2))
-    }
+    mixed = joined(other, coded, 25)
     curve, changed = (running_scores(model, each, most_moments=4) for each in (coded, mixed))
     assert torch.allclose(curve.scores[-1], changed.scores[-1], atol=1e-6)
     assert not torch.allclose(curve.scores[0], changed.scores[0], atol=1e-4)

@@ -35,7 +35,8 @@ def test_a_resynthesized_clip_is_written_with_its_sound(encoded, tmp_path):
     media = read_media(clip.write(tmp_path / "happy.mp4"), frames_per_second=30)
     assert clip.num_frames == len(clip.frames) == 24
     assert len(media.frames) == 24
-    assert len(media.waveform) == len(clip.waveform) == 24 * 533
+    assert len(clip.waveform) == 24 * 533
+    assert 0 <= len(media.waveform) - len(clip.waveform) < 533
     assert clip.spectra.shape == (24, 513)
     assert np.abs(media.frames.astype(float) - clip.frames).mean() < 6  # what H.264 costs
 
