@@ -52,7 +52,7 @@ def draw_clips(workspace: StudyWorkspace, folder: Path) -> list[Path]:
     first, second = swap_partners(values, 1, seed)
     rows = workspace.part("test").rows[[first[0], second[0]]]
     source, target = (_file_of(workspace, int(row)) for row in rows)
-    options = {"processor": talker.processor, **study.data["clip_options"]}
+    options = {"processor": talker.processor, **study.data.get("clip_options", {})}
     mouth = FaceCorruption("occlusion", tuple(study.regions["mouth"]))
     clips = {
         "swap-w": swap_clips(source, target, talker.model, factors=("w",), **options),
