@@ -11,16 +11,25 @@ from vqmae_hf.training.arguments import (
     TokenizeArguments,
     VisualTokenizerArguments,
 )
+from vqmae_hf.training.mdvae_arguments import EncodeArguments, MDVAEArguments
 from vqmae_hf.training.recipes import RECIPES, build_arguments, parse_arguments, read_recipe, recipe_names
 
 STAGES = {
-    c.stage: c for c in (AudioTokenizerArguments, VisualTokenizerArguments, PretrainArguments, FinetuneArguments)
+    c.stage: c
+    for c in (
+        AudioTokenizerArguments,
+        VisualTokenizerArguments,
+        PretrainArguments,
+        FinetuneArguments,
+        MDVAEArguments,
+    )
 }
 NEEDED = {
     "audio_tokenizer": {"clips_dir": "."},
     "visual_tokenizer": {"clips_dir": "."},
     "pretrain": {"token_store": "store", "audio_tokenizer": "audio", "visual_tokenizer": "visual"},
     "finetune": {"token_store": "store", "pretrained": "model"},
+    "mdvae": {"latent_store": "store", "audio_tokenizer": "audio", "visual_tokenizer": "visual"},
 }
 
 
@@ -43,7 +52,9 @@ def test_every_stage_has_a_debug_and_a_quickstart_recipe():
         assert {"debug", "quickstart"} <= set(recipe_names(stage)), stage
 
 
-@pytest.mark.parametrize("argument_class", [*STAGES.values(), TokenizeArguments], ids=lambda c: c.__name__)
+@pytest.mark.parametrize(
+    "argument_class", [*STAGES.values(), TokenizeArguments, EncodeArguments], ids=lambda c: c.__name__
+)
 def test_every_argument_of_ours_explains_itself(argument_class):
     for field in fields(argument_class):
         if field.name in argument_class.__annotations__:

@@ -39,8 +39,8 @@ class MDVAEArguments(StageArguments):
     num_frames: int | None = option(None, "Frames of a training window; None: what the preset says, 30 (one second).")
     scale_features: bool = option(
         True,
-        "Measure features in units of their deviation among the training speakers, so that weights mean the same for every "
-        "tokenizer; off: in the tokenizers' own units, as in [MD].",
+        "Measure features in units of how much they move within a clip, among the training speakers, so that weights mean "
+        "the same for every tokenizer; off: in the tokenizers' own units, as in [MD].",
     )
     kl_weight: float = option(1.0, "Weight of the divergences, beta, after its warm-up.")
     kl_warmup_steps: float = option(

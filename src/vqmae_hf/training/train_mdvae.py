@@ -1,6 +1,8 @@
 """Train an MDVAE on a latent store: `python -m vqmae_hf.training.train_mdvae --recipe quickstart --latent_store ...`"""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -8,20 +10,36 @@ from PIL import Image
 from transformers import TrainerState, set_seed
 
 from vqmae_hf.data.latent_store import check_latent_store, load_latent_store, read_latent_store_info
+from vqmae_hf.data.shards import write_json
+from vqmae_hf.evaluation.latent_health import latent_health
 from vqmae_hf.evaluation.pictures import frame_strip, named_rows, spectrogram
 from vqmae_hf.modeling.configuration_mdvae import LATENTS
 from vqmae_hf.modeling.modeling_mdvae import MDVAEModel
 from vqmae_hf.modeling.processing_mdvae import MDVAEProcessor
 from vqmae_hf.training.assembly import build_mdvae, inner_tokenizers, load_tokenizers, processor_for_store
-from vqmae_hf.training.latent_batches import LatentWindows, VariationalCollator, feature_scales
+from vqmae_hf.training.latent_batches import (
+    FeatureCollator,
+    LatentWindows,
+    VariationalCollator,
+    feature_statistics,
+    start_from_statistics,
+)
 from vqmae_hf.training.mdvae_arguments import MDVAEArguments
 from vqmae_hf.training.recipes import parse_arguments
 from vqmae_hf.training.stages import StageResult, run_stage, split_speakers_of
 
+RESULTS_NAME = "results.json"
 TERMS = ("audio_loss", "visual_loss", *(f"{name}_kl" for name in LATENTS))
 
 
-def run(args: MDVAEArguments) -> StageResult:
+@dataclass
+class MDVAEResult(StageResult):
+    """A `StageResult` with `health`, the content of `results.json`: `latent_health` on the validation speakers."""
+
+    health: dict[str, dict[str, float]]
+
+
+def run(args: MDVAEArguments) -> MDVAEResult:
     """Train an `MDVAEModel` on windows of a latent store and save it, with its tokenizers and processor."""
     set_seed(args.seed)
     model = build_model(args)
@@ -32,11 +50,9 @@ def run(args: MDVAEArguments) -> StageResult:
     validation_data = None
     if "validation" in parts:
         validation_data = LatentWindows(parts["validation"], model.config, windows="all")
-    if args.scale_features:
-        for name, scale in feature_scales(train_data.store, model.config).items():
-            setattr(model.config, f"{name}_feature_scale", scale)
+    start_from_statistics(model, feature_statistics(train_data.store, model.config), scale=args.scale_features)
     collator = VariationalCollator(model.config.num_frames, seed=args.seed)
-    _, result = run_stage(
+    trainer, result = run_stage(
         args,
         model,
         processor_for_store(model.config, read_latent_store_info(args.latent_store), MDVAEProcessor),
@@ -49,7 +65,18 @@ def run(args: MDVAEArguments) -> StageResult:
         else None,
         step_inputs=kl_warmup(args) if args.kl_warmup_steps else None,
     )
-    return result
+    health = report_health(model, validation_data or train_data, args.per_device_eval_batch_size)
+    if trainer.is_world_process_zero():
+        write_json(Path(args.output_dir) / RESULTS_NAME, health)
+    return MDVAEResult(**vars(result), health=health)
+
+
+def report_health(model: MDVAEModel, data: LatentWindows, batch_size: int) -> dict[str, dict[str, float]]:
+    """What the latents explain of some windows, and which of them are in use; see `latent_health`."""
+    collator = FeatureCollator(model.config.num_frames)
+    starts = range(0, len(data), batch_size)
+    batches = (collator(data.__getitems__(range(start, min(start + batch_size, len(data))))) for start in starts)
+    return latent_health(model, batches)
 
 
 def build_model(args: MDVAEArguments) -> MDVAEModel:
@@ -115,7 +142,9 @@ def _rows(originals: torch.Tensor, reconstructions: torch.Tensor, draw: Callable
 
 def main(argv: Sequence[str] | None = None) -> None:
     """The command line."""
-    run(parse_arguments(MDVAEArguments, argv))
+    result = run(parse_arguments(MDVAEArguments, argv))
+    for name, values in result.health.items():
+        print(name.replace("_", " "), "  ".join(f"{part} {value:.3g}" for part, value in values.items()))
 
 
 if __name__ == "__main__":
