@@ -101,18 +101,15 @@ def emotion_panel(reading: EmotionReading) -> str:
         f"{escape(reading.labels[best])} <span>{100 * reading.scores[best]:.0f} %</span></p>"
         f"{bars(reading.labels, reading.scores)}{_missing_note(clip)}</div>"
     )
-    rows = (
-        "<h4>What the model says as the clip goes on</h4>"
-        f"{legend(reading.labels)}"
-        f"{curves(reading.curve.seconds.tolist(), reading.curve.scores.tolist(), duration, best)}{_voice_row(reading)}"
-    )
+    heading = f"<h4>What the model says as the clip goes on</h4>{legend(reading.labels)}"
+    lines = curves(reading.curve.seconds.tolist(), reading.curve.scores.tolist(), duration, best)
     switch = (
         '<label class="vq-switch"><input type="checkbox" class="vq-attention"> Show attention'
         f" <span>the more orange, the more it counted: {METHODS[reading.attention.method]}</span></label>"
     )
     return (
         f'<div class="vq-result vq-emotion"><div class="vq-columns">{seen}{answer}</div>{switch}'
-        f"{timeline(rows, duration)}</div>"
+        f"{heading}{timeline(lines + _voice_row(reading), duration)}</div>"
     )
 
 

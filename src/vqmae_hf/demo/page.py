@@ -193,7 +193,10 @@ def build_page(models: DemoModels, limits: DemoLimits, examples: Sequence[Path])
     actions = DemoActions(models, limits, examples)
     seconds = limits.keep_minutes * 60
     with gr.Blocks(
-        title=TITLE, analytics_enabled=False, delete_cache=(min(60, int(seconds) or 1), int(seconds) or 1)
+        title=TITLE,
+        fill_width=True,
+        analytics_enabled=False,
+        delete_cache=(min(60, int(seconds) or 1), int(seconds) or 1),
     ) as page:
         gr.HTML(INTRODUCTION)
         with gr.Row():
@@ -273,7 +276,7 @@ def _factors_tab(actions: DemoActions, path: gr.State, use_centre: gr.Checkbox, 
     with gr.Row():
         with gr.Column(scale=2, min_width=240):
             second = gr.Video(
-                label="Clip B (clip A is the one on the left)",
+                label="Clip B",
                 sources=["upload", "webcam"],
                 include_audio=True,
                 elem_id="second-clip",
@@ -297,7 +300,7 @@ def _factors_tab(actions: DemoActions, path: gr.State, use_centre: gr.Checkbox, 
                 )
                 for name in FACTORS
             ]
-            gr.HTML('<p class="vq-note">0 % is clip A, 100 % is clip B.</p>')
+            gr.HTML('<p class="vq-note">0 % is clip A, the one on the left; 100 % is clip B.</p>')
     button = gr.Button("Mix", variant="primary", elem_id="mix-button")
     result = gr.HTML(NO_CLIP, elem_id="mix-result")
     button.click(actions.mix, [path, second, use_centre, *sliders], result, api_visibility="private", **ONE_AT_A_TIME)
