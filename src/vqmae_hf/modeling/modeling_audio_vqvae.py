@@ -16,11 +16,19 @@ from transformers.utils import ModelOutput
 from .aligned_loading import AlignedPreTrainedModel
 from .configuration_audio_vqvae import AudioVQVAEConfig
 from .losses import itakura_saito_divergence
-from .tokenizer_blocks import check_attention_mask, check_codes, init_tokenizer_weights, restore_rows, select_rows
+from .tokenizer_blocks import (
+    check_attention_mask,
+    check_codes,
+    in_pieces,
+    init_tokenizer_weights,
+    restore_rows,
+    select_rows,
+)
 from .vector_quantizer import QuantizerOutput, VectorQuantizer
 
 # Which statistics batch normalisation uses; "batch" is training's, and the only one that moves the running ones.
 Statistics = Literal["batch", "running", "clip"]
+ROWS_IN_CACHE = 128  # see in_pieces
 
 
 @dataclass
@@ -62,17 +70,32 @@ class ClipOfRow(NamedTuple):
         return sums / counts.clamp(min=1).unsqueeze(1).to(rows.dtype)
 
 
+Convolution = nn.Conv1d | nn.ConvTranspose1d
+
+
 class SpectrumBatchNorm(nn.BatchNorm1d):
-    """Batch normalisation of rows (R, h, length) whose statistics the caller chooses."""
+    """Batch normalisation of rows (R, h, length), after a convolution, whose statistics the caller chooses."""
 
     def forward(  # type: ignore[override]
-        self, hidden: torch.Tensor, statistics: Statistics, clips: ClipOfRow
+        self, hidden: torch.Tensor, conv: Convolution, statistics: Statistics, clips: ClipOfRow
     ) -> torch.Tensor:
-        if statistics == "clip":
-            return self.normalize_by_clip(hidden, clips)
-        if statistics == "batch":
-            return super().forward(hidden)
-        return F.batch_norm(hidden, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
+        """The normalised output of `conv`."""
+        if statistics == "running":
+            return self.convolve_normalized(hidden, conv)
+        hidden = conv(hidden)
+        return self.normalize_by_clip(hidden, clips) if statistics == "clip" else super().forward(hidden)
+
+    def convolve_normalized(self, hidden: torch.Tensor, conv: Convolution) -> torch.Tensor:
+        """Running statistics are constants: their scale goes into the weight of `conv`, their shift into its bias."""
+        assert self.running_mean is not None
+        assert self.running_var is not None
+        assert conv.bias is not None
+        scale = self.weight * torch.rsqrt(self.running_var + self.eps)
+        bias = (conv.bias - self.running_mean) * scale + self.bias
+        if isinstance(conv, nn.ConvTranspose1d):  # weight (in, out, kernel)
+            weight = conv.weight * scale[:, None]
+            return F.conv_transpose1d(hidden, weight, bias, conv.stride, conv.padding)
+        return F.conv1d(hidden, conv.weight * scale[:, None, None], bias, conv.stride, conv.padding)
 
     def normalize_by_clip(self, hidden: torch.Tensor, clips: ClipOfRow) -> torch.Tensor:
         """Mean and variance of each channel over all rows and positions of the row's clip, as in training."""
@@ -118,9 +141,7 @@ class AudioEncoder(nn.Module):
         if self.input_scale == "log":
             hidden = scaled_logarithm(hidden)
         for index, conv in enumerate(self.convs):
-            hidden = conv(hidden)
-            if self.norms:
-                hidden = self.norms[index](hidden, statistics, clips)
+            hidden = self.norms[index](hidden, conv, statistics, clips) if self.norms else conv(hidden)
             if index < 2:  # the third convolution hands its output to the residual layers as it is
                 hidden = torch.tanh(hidden)
         for layer in self.residual_layers:
@@ -158,9 +179,7 @@ class AudioDecoder(nn.Module):
             hidden = layer(hidden)
         hidden = torch.tanh(hidden)
         for index, conv in enumerate(self.transposed_convs):
-            hidden = conv(hidden)
-            if self.norms:
-                hidden = self.norms[index](hidden, statistics, clips)
+            hidden = self.norms[index](hidden, conv, statistics, clips) if self.norms else conv(hidden)
             hidden = torch.tanh(hidden)
         # In float32: exp of a half-precision number has three digits left.
         return torch.exp(self.output(hidden).float())
@@ -255,7 +274,7 @@ class AudioVQVAEModel(AlignedPreTrainedModel):
     ) -> torch.Tensor:
         """Latents before quantization: `audio_values` (B, S, F) or (S, F) -> (B, S, C, d) or (S, C, d)."""
         rows, clip_of_row = self._all_rows(self._as_clips(audio_values), audio_attention_mask)
-        latents = self.encoder(rows.unsqueeze(1).to(self.dtype), self._fixed_statistics, clip_of_row)
+        latents = self._through(self.encoder, rows.unsqueeze(1), clip_of_row)
         return latents.transpose(1, 2).reshape(*audio_values.shape[:-1], -1, self.config.codebook_dim)
 
     def quantize(self, latents: torch.Tensor) -> torch.Tensor:
@@ -278,7 +297,7 @@ class AudioVQVAEModel(AlignedPreTrainedModel):
         """Spectra of (quantized) latents: (B, S, C, d) or (S, C, d) -> (B, S, F) or (S, F) power spectra."""
         clips = latents if latents.dim() == 4 else latents.unsqueeze(0)
         rows, clip_of_row = self._all_rows(clips, audio_attention_mask)
-        spectra = self.decoder(rows.transpose(1, 2).to(self.dtype), self._fixed_statistics, clip_of_row)
+        spectra = self._through(self.decoder, rows.transpose(1, 2), clip_of_row)
         return spectra.reshape(*latents.shape[:-2], self.config.num_frequency_bins)
 
     def get_codebook(self) -> torch.Tensor:
@@ -289,6 +308,13 @@ class AudioVQVAEModel(AlignedPreTrainedModel):
     def _fixed_statistics(self) -> Statistics:
         """Statistics of encoding and decoding, which never move a buffer, not even in training mode."""
         return self.config.batch_norm_statistics
+
+    def _through(self, network: nn.Module, rows: torch.Tensor, clip_of_row: ClipOfRow) -> torch.Tensor:
+        """Encoder or decoder over `rows` (R, ...), with the configured statistics."""
+        rows, statistics = rows.to(self.dtype), self._fixed_statistics
+        if statistics == "clip" and self.config.batch_norm:  # rows depend on each other
+            return network(rows, statistics, clip_of_row)
+        return in_pieces(lambda piece: network(piece, statistics, clip_of_row), rows, ROWS_IN_CACHE)
 
     def _quantize_rows(self, latents: torch.Tensor) -> QuantizerOutput:
         """`latents` (R, d, C) -> the quantizer's output with `quantized` (R, d, C) and `codes` (R, C)."""

@@ -16,8 +16,10 @@ from transformers.utils import ModelOutput
 
 from .aligned_loading import AlignedPreTrainedModel
 from .configuration_visual_vqvae import VisualVQVAEConfig
-from .tokenizer_blocks import check_codes, init_tokenizer_weights, restore_rows, select_rows
+from .tokenizer_blocks import check_codes, in_pieces, init_tokenizer_weights, restore_rows, select_rows
 from .vector_quantizer import QuantizerOutput, VectorQuantizer
+
+FRAMES_IN_CACHE = 8  # see in_pieces
 
 
 @dataclass
@@ -189,7 +191,7 @@ class VisualVQVAEModel(AlignedPreTrainedModel):
     def encode_latents(self, pixel_values_videos: torch.Tensor) -> torch.Tensor:
         """Latents before quantization: `pixel_values_videos` (B, T, c, H, H) -> (B, T, G, G, d); likewise without B."""
         frames = self._as_clips(pixel_values_videos).flatten(0, 1).to(self.dtype)
-        latents = self.encoder(frames).permute(0, 2, 3, 1)  # (R, d, G, G) -> (R, G, G, d)
+        latents = in_pieces(self.encoder, frames, FRAMES_IN_CACHE).permute(0, 2, 3, 1)  # (R, d, G, G) -> (R, G, G, d)
         return latents.reshape(*pixel_values_videos.shape[:-3], *latents.shape[1:])
 
     def quantize(self, latents: torch.Tensor) -> torch.Tensor:
@@ -210,7 +212,7 @@ class VisualVQVAEModel(AlignedPreTrainedModel):
     def decode_latents(self, latents: torch.Tensor) -> torch.Tensor:
         """Frames of (quantized) latents: (B, T, G, G, d) or (T, G, G, d) -> (B, T, c, H, H) or (T, c, H, H)."""
         rows = latents.flatten(0, -4).permute(0, 3, 1, 2).to(self.dtype)  # (R, d, G, G)
-        frames = self.decoder(rows).float()
+        frames = in_pieces(self.decoder, rows, FRAMES_IN_CACHE).float()
         return frames.reshape(*latents.shape[:-3], *frames.shape[1:])
 
     def get_codebook(self) -> torch.Tensor:

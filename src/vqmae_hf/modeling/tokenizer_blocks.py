@@ -6,6 +6,7 @@ Letters: B clips, N items (spectra or frames) per clip, R rows = the items that 
 """
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 import torch
@@ -53,6 +54,17 @@ def select_rows(values: torch.Tensor, attention_mask: torch.Tensor | None) -> Ro
     if len(rows) == 0:
         raise ValueError(f"the attention mask of {B} clips is 0 everywhere; at least one real item is needed.")
     return Rows(rows, clip_index[keep], B, keep)
+
+
+def in_pieces(network: Callable[[torch.Tensor], torch.Tensor], rows: torch.Tensor, size: int) -> torch.Tensor:
+    """
+    `network` of independent `rows` (R, ...); on a processor `size` of them at a time, so that what one layer leaves the next
+    finds in the cache.
+    """
+    # A tracer would write down every piece.
+    if rows.device.type != "cpu" or len(rows) <= size or torch.compiler.is_compiling() or torch.jit.is_tracing():
+        return network(rows)
+    return torch.cat([network(piece) for piece in rows.split(size)])
 
 
 def check_attention_mask(attention_mask: torch.Tensor, values: torch.Tensor) -> None:

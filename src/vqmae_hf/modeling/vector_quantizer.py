@@ -41,7 +41,8 @@ class VectorQuantizer(nn.Module):
         ema_decay, ema_epsilon (`float`): of the moving average.
         dead_code_threshold (`float`): codes used less than this fraction of uniform usage are moved onto rows of the
             current batch; 0 leaves them where they are.
-        max_distances (`int`): numbers that the (rows x K) table of distances may hold at once.
+        max_distances (`int`): numbers that the (rows x K) table of distances may hold at once; by default as many as the
+            cache of a processor core holds, or enough to keep an accelerator busy.
     """
 
     cluster_size: torch.Tensor
@@ -56,7 +57,7 @@ class VectorQuantizer(nn.Module):
         ema_decay: float = 0.99,
         ema_epsilon: float = 1e-5,
         dead_code_threshold: float = 0.0,
-        max_distances: int = 2**22,
+        max_distances: int | None = None,
     ):
         super().__init__()
         self.codebook_size = codebook_size
@@ -115,7 +116,8 @@ class VectorQuantizer(nn.Module):
     def nearest_codes(self, latents: torch.Tensor) -> torch.Tensor:
         """Nearest code of each row: `latents` (N, d) -> (N,) int64. Holds at most `max_distances` distances at once."""
         with torch.autocast(latents.device.type, enabled=False):
-            rows = max(1, self.max_distances // self.codebook_size)
+            max_distances = self.max_distances or (2**18 if latents.device.type == "cpu" else 2**25)
+            rows = max(1, max_distances // self.codebook_size)
             chunks = [self.nearest_codes_at_once(chunk) for chunk in latents.float().split(rows)]
         return torch.cat(chunks)
 
