@@ -32,6 +32,7 @@ from vqmae_hf.cli.__main__ import app
 from vqmae_hf.data.corpora import load_corpus
 from vqmae_hf.data.latent_store import write_latent_store
 from vqmae_hf.data.media import write_clip
+from vqmae_hf.data.prepared_clips import prepare_clips
 from vqmae_hf.data.synthetic import ClipKey, make_clip
 from vqmae_hf.data.tokenization import write_token_store
 from vqmae_hf.modeling.configuration_mdvae import MDVAEConfig
@@ -119,6 +120,7 @@ def _write_models(root: Path) -> None:
 
 def _write_stores(root: Path, corpus: Dataset, tokenizers: dict) -> None:
     processor = processor_for_tokenizers(tokenizers)
+    prepare_clips(corpus, root / "runs/audio/clips", face_size=64)
     write_token_store(corpus, *tokenizers.values(), root / "tokens", processor=processor, show_progress=False)
     config = MDVAEConfig.from_preset("tiny", **{f"{k}_tokenizer_config": t.config for k, t in tokenizers.items()})
     write_latent_store(

@@ -71,6 +71,8 @@ def run_line(app: Any, line: str, *, shorten: bool = False) -> Any:
         _make_room(args, verb)
         if not {"--all-options", "--help"} & set(args):
             args += SHORTCUTS.get(verb, [])
+        if verb == "train finetune" and {"my_clips", "--pretrained"} <= set(args):
+            args += ["--num-folds", "3"]
     return CliRunner().invoke(app, args)
 
 

@@ -1,7 +1,6 @@
 """From clips to a classifier: nobody who is tested was met before, and the numbers are of the predictions."""
 
 import json
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +15,7 @@ from vqmae_hf.own_corpus import OwnClips, chain, train_on_own_clips
 from vqmae_hf.own_corpus.report import write_report
 from vqmae_hf.training.finetune import load_pretrained
 
-SPEAKERS = 5
+SPEAKERS = 4
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -88,9 +87,8 @@ def test_codes_of_a_checkpoint_are_made_once(from_checkpoint):
     assert len(list(from_checkpoint.output_dir.rglob("token_store.json"))) == 1
 
 
-def test_a_finished_run_is_not_run_again(from_scratch, tmp_path):
-    folder = tmp_path / "copy"
-    shutil.copytree(from_scratch.output_dir, folder)
+def test_a_finished_run_is_not_run_again(from_scratch):
+    folder = from_scratch.output_dir
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("checkpoint-*/model.safetensors")}
     again = train_on_own_clips(own_clips(broken=(0,)), folder)
     assert again.results == from_scratch.results
@@ -111,7 +109,7 @@ def test_a_head_of_other_classes_is_replaced(from_scratch):
 
 
 def test_more_folds_than_speakers_are_refused_before_anything_begins(tmp_path):
-    with pytest.raises(ValueError, match="choose 3 to 5"):
+    with pytest.raises(ValueError, match="choose 3 to 4"):
         train_on_own_clips(own_clips(), tmp_path / "model", num_folds=9)
     assert not (tmp_path / "model").exists()
 

@@ -51,7 +51,8 @@ def load_classifier(model: str | None, device: str) -> Any:
         raise ValueError(f"{model} is a {', '.join(architectures)}, which knows no emotions; {HOW_TO_GET_ONE}.")
     from transformers import pipeline
 
-    return pipeline("audiovisual-classification", model=model, device=choose_device(device))
+    task: Any = "audiovisual-classification"  # not among those that transformers' types know
+    return pipeline(task, model=model, device=choose_device(device))
 
 
 def choose_device(device: str) -> Any:

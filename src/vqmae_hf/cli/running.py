@@ -148,6 +148,8 @@ def _errors_as_lines(as_json: bool) -> Iterator[None]:
     except (ValueError, OSError, RuntimeError, ImportError) as error:
         _end(FAILED, type(error).__name__, str(error) or type(error).__name__, as_json)
     except Exception as error:
+        if type(error).__module__ == "huggingface_hub.errors":  # such as a configuration that refuses its fields
+            _end(FAILED, type(error).__name__, str(error.__cause__ or error), as_json)
         message = f"{type(error).__name__}: {error}. This is a defect of vqmae-hf; --debug shows the trace to report."
         _end(DEFECT, type(error).__name__, message, as_json)
 

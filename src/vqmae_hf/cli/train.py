@@ -1,5 +1,7 @@
 """`vqmae-hf train STAGE`: the training programs, and all of them at once for a folder of one's own clips."""
 
+import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,7 +23,11 @@ OutputDirOption = Annotated[
     Path | None, typer.Option("--output-dir", "-o", help="Folder of checkpoints, model, metrics and pictures.")
 ]
 RecipeOption = Annotated[
-    str | None, typer.Option(help="Packaged recipe, or a YAML file: what differs from the defaults.")
+    str | None, typer.Option("--recipe", "-r", help="Packaged recipe, or a YAML file: what differs from the defaults.")
+]
+PatternOption = Annotated[
+    str | None,
+    typer.Option(help="Regular expression that finds the speaker in a clip's path, e.g. '([^/_]+)_[^/]*$'."),
 ]
 AllOption = Annotated[
     bool, typer.Option("--all-options", help="List every argument of the stage's program, and exit.")
@@ -40,6 +46,7 @@ def audio_tokenizer(
     context: typer.Context,
     clips: ClipsArgument = None,
     output_dir: OutputDirOption = None,
+    speaker_pattern: PatternOption = None,
     recipe: RecipeOption = None,
     all_options: AllOption = False,
     as_json: JsonOption = False,
@@ -52,11 +59,11 @@ def audio_tokenizer(
 
     [bold]Examples[/]
 
-      vqmae-hf train audio-tokenizer my_clips --recipe laptop -o runs/audio
+      vqmae-hf train audio-tokenizer my_clips --recipe laptop --face-size 64 -o runs/audio
       vqmae-hf train audio-tokenizer --recipe vqmae --corpus ravdess --corpus-root RAVDESS -o runs/audio
       vqmae-hf train audio-tokenizer --all-options
     """
-    return _train_tokenizer("audio", context, clips, output_dir, recipe, all_options, quiet)
+    return _train_tokenizer("audio", context, clips, output_dir, speaker_pattern, recipe, all_options, quiet)
 
 
 @verb
@@ -64,6 +71,7 @@ def visual_tokenizer(
     context: typer.Context,
     clips: ClipsArgument = None,
     output_dir: OutputDirOption = None,
+    speaker_pattern: PatternOption = None,
     recipe: RecipeOption = None,
     all_options: AllOption = False,
     as_json: JsonOption = False,
@@ -79,7 +87,7 @@ def visual_tokenizer(
       vqmae-hf train visual-tokenizer my_clips --recipe laptop --face-size 64 -o runs/visual
       vqmae-hf train visual-tokenizer --recipe laptop --clips-dir runs/audio/clips -o runs/visual
     """
-    return _train_tokenizer("visual", context, clips, output_dir, recipe, all_options, quiet)
+    return _train_tokenizer("visual", context, clips, output_dir, speaker_pattern, recipe, all_options, quiet)
 
 
 @verb
@@ -99,13 +107,17 @@ def pretrain(
 
     [bold]Examples[/]
 
-      vqmae-hf train pretrain tokens --audio-tokenizer runs/audio --visual-tokenizer runs/visual -o runs/pre
+      vqmae-hf train pretrain tokens --audio-tokenizer runs/audio --visual-tokenizer runs/visual -r quickstart -o runs/pre
     """
+    from vqmae_hf.data.token_store import read_token_store_info
     from vqmae_hf.training import pretrain as program
     from vqmae_hf.training.arguments import PretrainArguments
 
+    store, further = _split_arguments(store, context)
     own = _given(token_store=store, output_dir=output_dir)
-    return _run_program(program.run, PretrainArguments, context, own, recipe, all_options, quiet)
+    if store is not None:
+        own |= _hold_nobody_out(read_token_store_info(store).speakers, further)
+    return _run_program(program.run, PretrainArguments, further, own, recipe, all_options, quiet)
 
 
 @verb
@@ -130,11 +142,15 @@ def mdvae(
 
       vqmae-hf train mdvae latents --audio-tokenizer runs/audio --visual-tokenizer runs/visual --recipe paper -o mdvae
     """
+    from vqmae_hf.data.latent_store import read_latent_store_info
     from vqmae_hf.training import train_mdvae
     from vqmae_hf.training.mdvae_arguments import MDVAEArguments
 
+    store, further = _split_arguments(store, context)
     own = _given(latent_store=store, output_dir=output_dir)
-    return _run_program(train_mdvae.run, MDVAEArguments, context, own, recipe, all_options, quiet)
+    if store is not None:
+        own |= _hold_nobody_out(read_latent_store_info(store).speakers, further)
+    return _run_program(train_mdvae.run, MDVAEArguments, further, own, recipe, all_options, quiet)
 
 
 def _train_tokenizer(
@@ -142,6 +158,7 @@ def _train_tokenizer(
     context: typer.Context,
     clips: str | None,
     output_dir: Path | None,
+    speaker_pattern: str | None,
     recipe: str | None,
     all_options: bool,
     quiet: bool,
@@ -149,33 +166,59 @@ def _train_tokenizer(
     from vqmae_hf.training import train_audio_tokenizer, train_visual_tokenizer
     from vqmae_hf.training.arguments import AudioTokenizerArguments, VisualTokenizerArguments
 
+    clips, further = _split_arguments(clips, context)
     own = _given(corpus_root=clips, output_dir=output_dir)
-    named = {name.replace("-", "_").split("=")[0].removeprefix("__") for name in context.args}
-    if clips is not None and "corpus" not in named:
+    if clips is not None and not {"corpus", "corpus_options"} & _names(further):
+        from vqmae_hf.data.corpora import load_corpus
         from vqmae_hf.own_corpus.clips import folder_layout
 
         own["corpus"] = folder_layout(Path(clips))
-    if output_dir is not None and "clips_dir" not in named:
+        options = {} if speaker_pattern is None else {"speaker_pattern": speaker_pattern}
+        own["corpus_options"] = json.dumps(options)
+        own |= _hold_nobody_out(load_corpus(own["corpus"], clips, **options)["speaker"], further)
+    elif speaker_pattern is not None:
+        usage_error("goes with a folder of clips; for --corpus use --corpus-options", "--speaker-pattern")
+    if output_dir is not None and "clips_dir" not in _names(further):
         own["clips_dir"] = str(output_dir / "clips")
     if modality == "audio":
         return _run_program(
-            train_audio_tokenizer.run, AudioTokenizerArguments, context, own, recipe, all_options, quiet
+            train_audio_tokenizer.run, AudioTokenizerArguments, further, own, recipe, all_options, quiet
         )
-    return _run_program(train_visual_tokenizer.run, VisualTokenizerArguments, context, own, recipe, all_options, quiet)
+    return _run_program(train_visual_tokenizer.run, VisualTokenizerArguments, further, own, recipe, all_options, quiet)
 
 
 def _given(**values: Any) -> dict[str, str]:
-    """Arguments that were given; a place that an option took is a usage error."""
-    for value in values.values():
-        if isinstance(value, str) and value.startswith("-"):
-            usage_error(f"{value} stands where the folder belongs; put the folder before further options")
+    """Arguments that were given, as the programs' command lines have them."""
     return {name: str(value) for name, value in values.items() if value is not None}
+
+
+def _split_arguments(place: str | None, context: typer.Context) -> tuple[str | None, list[str]]:
+    """The folder, if one was given, and the further options. Without a folder, the first of them stands in its place."""
+    if place is not None and place.startswith("-"):
+        return None, [place, *context.args]
+    return place, list(context.args)
+
+
+def _names(further: list[str]) -> set[str]:
+    """Arguments that the further options set."""
+    return {part.split("=")[0].lstrip("-").replace("-", "_") for part in further if part.startswith("--")}
+
+
+def _hold_nobody_out(speakers: Iterable[str], further: list[str]) -> dict[str, str]:
+    """Shares of 0 where speakers are not known and nothing was said about the split."""
+    from vqmae_hf.data.corpora import UNKNOWN_SPEAKER
+
+    split = {"validation_share", "test_share", "num_folds", "folds"}
+    if UNKNOWN_SPEAKER not in set(speakers) or split & _names(further):
+        return {}
+    say("Warning: speakers are not known, so nobody is held out; --speaker-pattern would name them.", "yellow")
+    return {"validation_share": "0", "test_share": "0"}
 
 
 def _run_program(
     run: Any,
     argument_class: type,
-    context: typer.Context,
+    further: list[str],
     own: dict[str, str],
     recipe: str | None,
     all_options: bool,
@@ -191,7 +234,7 @@ def _run_program(
     flags = [part for name, value in own.items() for part in (f"--{name}", value)]
     flags += ["--recipe", recipe] if recipe is not None else []
     flags += [] if shows_progress(quiet) else ["--disable_tqdm", "True"]
-    result = run(parse_arguments(argument_class, [*flags, *context.args]))
+    result = run(parse_arguments(argument_class, [*flags, *further]))
     document = {"output_dir": str(result.output_dir), "metrics": result.metrics}
     results = getattr(result, "results", None)
     if results is not None:
@@ -231,10 +274,7 @@ def finetune(
             help="Checkpoint with tokenizers to start from.", show_default="none: all is trained on the clips"
         ),
     ] = None,
-    speaker_pattern: Annotated[
-        str | None,
-        typer.Option(help=r"Regular expression that finds the speaker in a clip's path, e.g. '([^/_]+)_[^/]*$'."),
-    ] = None,
+    speaker_pattern: PatternOption = None,
     num_folds: Annotated[
         int | None,
         typer.Option(
@@ -283,14 +323,14 @@ def finetune(
     """
     from vqmae_hf.training.arguments import FinetuneArguments
 
+    clips, further = _split_arguments(clips, context)
     if clips is None:
         from vqmae_hf.training import finetune as program
 
         if speaker_pattern or modality or corpus or corpus_option or clip_option:
             usage_error("what concerns clips goes with a folder of clips; a token store has them settled")
         own = _given(output_dir=output_dir, pretrained=pretrained, num_folds=num_folds, seed=seed)
-        return _run_program(program.run, FinetuneArguments, context, own, recipe, all_options, quiet)
-    _given(clips=clips)
+        return _run_program(program.run, FinetuneArguments, further, own, recipe, all_options, quiet)
     if output_dir is None:
         usage_error("missing: the folder to write", "--output-dir")
     options = read_pairs("--corpus-option", corpus_option)
@@ -303,7 +343,7 @@ def finetune(
     from vqmae_hf.training.recipes import read_flags
 
     quieten_transformers()
-    overrides = read_flags(FinetuneArguments, context.args)
+    overrides = read_flags(FinetuneArguments, further)
     if settled := sorted(set(overrides) & SETTLED_BY_THE_CHAIN):
         usage_error(f"{', '.join(settled)} cannot be chosen when a folder of clips is trained on")
     opened = open_own_clips(clips, corpus=corpus, corpus_options=options, modalities=modality)

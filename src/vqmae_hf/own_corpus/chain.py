@@ -128,7 +128,7 @@ class OwnCorpusRun:
         for name in self.own.modalities:
             self.announce(f"learning codes of {'voices' if name == 'audio' else 'faces'}")
             run, argument_class = programs[name]
-            arguments = build_arguments(
+            arguments: Any = build_arguments(
                 argument_class,
                 recipe=RECIPE,
                 output_dir=str(self.folder(fold) / f"{name}_tokenizer"),

@@ -4,7 +4,7 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from vqmae_hf.data.shards import atomic_path
 from vqmae_hf.own_corpus.chain import OwnCorpusResult
@@ -18,7 +18,7 @@ MODALITY_NAMES = {"audio+visual": "voice and face", "audio": "voice alone", "vis
 def write_report(result: OwnCorpusResult) -> Path:
     """Write the page, one file without anything beside it."""
     environment = Environment(
-        loader=PackageLoader("vqmae_hf.own_corpus", "."), autoescape=select_autoescape(), undefined=StrictUndefined
+        loader=PackageLoader("vqmae_hf.own_corpus", "."), autoescape=True, undefined=StrictUndefined
     )
     results = result.results
     first = next(iter(results["test"].values()))

@@ -20,7 +20,7 @@ from vqmae_hf.evaluation.clip_reports import clip_report
 from vqmae_hf.evaluation.metrics import make_compute_metrics, pool_windows
 from vqmae_hf.modeling.configuration_vqmae import VQMAEConfig
 from vqmae_hf.modeling.losses import asymmetric_single_label_loss
-from vqmae_hf.modeling.modeling_vqmae import VQMAEForAudioVisualClassification
+from vqmae_hf.modeling.modeling_vqmae import VQMAEForAudioVisualClassification, VQMAEModel
 from vqmae_hf.training.arguments import FinetuneArguments
 from vqmae_hf.training.assembly import build_vqmae, inner_tokenizers, load_tokenizers, processor_for_store
 from vqmae_hf.training.recipes import parse_arguments
@@ -136,10 +136,10 @@ def load_pretrained(pretrained: str, **fields: Any) -> VQMAEForAudioVisualClassi
     """A classifier on the encoder of a checkpoint; what a checkpoint knew of other classes than these is forgotten."""
     model_class = VQMAEForAudioVisualClassification
     before = VQMAEConfig.from_pretrained(pretrained)
-    knew_others = model_class.__name__ in (before.architectures or []) and before.id2label != fields["id2label"]
-    model = model_class.from_pretrained(pretrained, ignore_mismatched_sizes=knew_others, **fields)
-    if knew_others:
-        model.classifier.apply(model._init_weights)
+    if model_class.__name__ not in (before.architectures or []) or before.id2label == fields["id2label"]:
+        return model_class.from_pretrained(pretrained, **fields)
+    model = model_class(VQMAEConfig.from_pretrained(pretrained, **fields))
+    model.model.load_state_dict(VQMAEModel.from_pretrained(pretrained, **fields).state_dict())
     return model
 
 
