@@ -53,7 +53,7 @@ EVERY_REQUIREMENT = pytest.mark.parametrize("requirement", ALL, ids=[requirement
 
 
 def test_the_lists_were_found():
-    assert set(REQUIREMENTS) == {"REQUIREMENTS", "TEST", "DEMO", "LORA", "DEV"}
+    assert set(REQUIREMENTS) == {"REQUIREMENTS", "TEST", "DEMO", "LORA", "ONNX", "DOCS", "DEV"}
     assert all(REQUIREMENTS.values())
 
 
@@ -73,7 +73,9 @@ def test_what_must_not_be_needed_is_not_required(package):
 
 def test_what_the_package_imports_is_required():
     required = {normalized(requirement.name) for requirement in REQUIREMENTS["REQUIREMENTS"]}
-    optional = {normalized(requirement.name) for name in ("DEMO", "LORA") for requirement in REQUIREMENTS[name]}
+    optional = {
+        normalized(requirement.name) for name in ("DEMO", "LORA", "ONNX") for requirement in REQUIREMENTS[name]
+    }
     imported = set()
     for path in (ROOT / "src").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
