@@ -28,6 +28,9 @@ format: $(STAMP)
 test: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
+bench: $(STAMP)
+	$(BIN)/python -m benchmarks.speed
+
 quickstart: $(STAMP)
 	$(BIN)/python -m vqmae_hf.quickstart --output_dir quickstart
 
