@@ -59,6 +59,12 @@ for name in CLASSIFIERS:
 classify.save_pretrained(folder / "again")
 again = transformers.pipeline(model=str(folder / "again"), trust_remote_code=True, top_k=None)
 assert {a["label"]: a["score"] for a in again(dict(clip))} == expected["scores"][name]
+refusal = "none"
+try:
+    again(str(folder / "clip.mp4"))
+except ValueError as error:
+    refusal = str(error)
+assert "pip install vqmae-hf" in refusal, refusal
 print("saved again")
 
 cards = json.loads((folder / "cards.json").read_text())

@@ -6,12 +6,13 @@ Letters: W windows of one clip, C classes.
 
 import os
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 from transformers import AutoModelForAudioClassification, AutoModelForVideoClassification, Pipeline
-from transformers.dynamic_module_utils import get_class_from_dynamic_module
+from transformers.dynamic_module_utils import custom_object_save, get_class_from_dynamic_module
 from transformers.pipelines import PIPELINE_REGISTRY
 
 TASK = "audiovisual-classification"
@@ -206,6 +207,9 @@ class AudioVisualClassificationPipeline(Pipeline):
         """
         if getattr(self.model, "_auto_class", None) is not None:
             super().save_pretrained(save_directory, **kwargs)
+            custom_object_save(
+                self, save_directory
+            )  # which transformers leaves out where this class came with a checkpoint
         else:
             self.model.save_pretrained(save_directory, **kwargs)
         self.processor.save_pretrained(save_directory, **kwargs)
@@ -266,10 +270,18 @@ class AudioVisualClassificationPipeline(Pipeline):
         if installed is None and type(self).__module__.partition(".")[0] == CARRIED_MODULES:
             config: Any = self.model.config
             revision = getattr(config, "_commit_hash", None)
-            self.clip_loader = get_class_from_dynamic_module(
-                CARRIED_CLIP_LOADER, config.name_or_path, revision=revision
-            )
+            # A checkpoint that was saved again carries the code of its classes alone.
+            with suppress(OSError):
+                self.clip_loader = get_class_from_dynamic_module(
+                    CARRIED_CLIP_LOADER, config.name_or_path, revision=revision
+                )
         return self.clip_loader or installed
+
+
+def score_function_of(config: Any) -> str:
+    """Which of `SCORE_FUNCTIONS` a classifier's logits are made for."""
+    by_problem = {"regression": "none", "multi_label_classification": "sigmoid"}
+    return by_problem.get(config.problem_type or "", "softmax")
 
 
 def clip_fields(clip: Any, name: str) -> dict[str, Any]:
