@@ -127,7 +127,7 @@ def main() -> None:
     arguments = parse_arguments()
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(0)
-    cases, console = all_cases(), Console()
+    cases, console = all_cases(), Console(width=140)  # whole names of cases, in a log too
     if arguments.case is not None:
         print(json.dumps(measure(cases[arguments.case], arguments.seconds)))
         return
