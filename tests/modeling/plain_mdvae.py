@@ -1,7 +1,7 @@
 """
 The inference of MDVAE as the equations stand: every network at every frame, on concatenated inputs. The model computes as
-much as it can for all frames at once; `tests/modeling/test_mdvae_recurrence.py` holds it to this form, and
-`benchmarks/mdvae_recurrence.py` compares their speed.
+much as it can for all frames at once; `tests/modeling/test_mdvae_recurrence.py` holds it to this form, and the benchmarks
+compare their speed.
 """
 
 import torch

@@ -213,9 +213,9 @@ class VQMAELayer(GradientCheckpointingLayer):
         if len(outputs) == 1:
             return outputs[0]
         weights = [weights for _, weights in outputs]
-        wanted = kwargs.get("output_attentions", getattr(self.config, "output_attentions", False))
-        wanted = wanted and weights[0] is not None
-        return torch.cat([part for part, _ in outputs], dim=1), block_diagonal(weights) if wanted else None
+        asked_for = kwargs.get("output_attentions", getattr(self.config, "output_attentions", False))
+        joined = block_diagonal(weights) if asked_for and weights[0] is not None else None
+        return torch.cat([part for part, _ in outputs], dim=1), joined
 
 
 def join_places(places: dict[str, torch.Tensor], sizes: dict[str, int]) -> torch.Tensor:

@@ -6,7 +6,7 @@ h hidden channels, K codebook size.
 """
 
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, cast
 
 import torch
 from torch import nn
@@ -93,8 +93,8 @@ class SpectrumBatchNorm(nn.BatchNorm1d):
         scale = self.weight * torch.rsqrt(self.running_var + self.eps)
         bias = (conv.bias - self.running_mean) * scale + self.bias
         if isinstance(conv, nn.ConvTranspose1d):  # weight (in, out, kernel)
-            weight = conv.weight * scale[:, None]
-            return F.conv_transpose1d(hidden, weight, bias, conv.stride, conv.padding)
+            padding = cast(tuple[int, ...], conv.padding)  # never the name of a rule
+            return F.conv_transpose1d(hidden, conv.weight * scale[:, None], bias, conv.stride, padding)
         return F.conv1d(hidden, conv.weight * scale[:, None, None], bias, conv.stride, conv.padding)
 
     def normalize_by_clip(self, hidden: torch.Tensor, clips: ClipOfRow) -> torch.Tensor:
