@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+import torch
 from transformers import IntervalStrategy, TrainingArguments
 
 from vqmae_hf.data.corpora import corpus_names
@@ -167,6 +168,8 @@ class StageArguments(SplitArguments, TrainingArguments):
     def __post_init__(self) -> None:
         needed = "output_dir is needed: the folder of checkpoints, model, metrics and pictures"
         missing = [needed] if self.output_dir is None else []  # transformers would fill it
+        # Or transformers refuses the bf16 of a recipe on a machine that has a CPU alone.
+        self.use_cpu = self.use_cpu or not torch.accelerator.is_available()
         super().__post_init__()
         if self.trains_on_everyone:
             self.eval_strategy = IntervalStrategy.NO
