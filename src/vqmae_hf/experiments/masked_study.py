@@ -1,9 +1,14 @@
 """Studies of pre-training alone: what a masked autoencoder predicts of clips that no step before has seen.
 
-A study is a file like an experiment's, without labels: corpus, tokenizers, network and pre-training, the fold whose speakers
-are held out, and what is asked of them (`evaluation`, arguments of `evaluate_pretraining`). Its steps are those of
-experiments, in the same folder: tokenizers are trained on the training speakers of the fold, the network on those and on
-the validation speakers.
+| key | what |
+|---|---|
+| `title`, `modalities`, `data`, `tokenizers` | as in `experiment_file.py`; labels are not needed |
+| `folds`, `model`, `pretraining` | as in `experiment_file.py`; labels are not needed |
+| `fold` | whose test speakers are held out from all steps and asked about |
+| `evaluation` | arguments of `evaluate_pretraining` |
+
+The steps are those of experiments, in the same folder: tokenizers are trained on the training speakers of the fold, the
+network on those and on the validation speakers.
 """
 
 from collections.abc import Mapping
@@ -27,7 +32,7 @@ from vqmae_hf.training.recipes import build_arguments
 STUDIES = Path(__file__).parent / "studies"
 KEYS = {"title", "modalities", "data", "tokenizers", "folds", "fold", "model", "pretraining", "evaluation"}
 EVALUATION_KEYS = {"part", "mask_ratios", "gain_mask_ratio", "mask_seed", "batch_size", "baseline_windows", "use_cpu"}
-# What the paths of this machine say is of no use to others.
+# Paths of this machine are of no use to others.
 PATHS = ("model", "token_store")
 DEBUG: dict[str, Any] = {"model": {"preset": "tiny"}, "evaluation": {"mask_ratios": [0.5], "baseline_windows": 4}}
 
