@@ -85,7 +85,7 @@ def _publish_with_code() -> None:
 
 
 def _publisher(original: Any, publisher: str) -> Any:
-    """A method that calls a function of `hub/`, imported when something is published; subclasses of others keep `original`."""
+    """A method that calls a function of `hub/`, imported when it is called; subclasses of others keep `original`."""
 
     @wraps(original)
     def push_to_hub(self: Any, repo_id: str, **options: Any) -> str:

@@ -19,6 +19,7 @@ from vqmae_hf.data.media import MediaInfo, probe_media
 
 # One visitor's results, and visitors: clips of 15 s with all that is made of them take some 30 MB.
 MOST_RESULTS, MOST_VISITORS = 24, 32
+MEGABYTE = 2**20  # as Gradio counts, whose own message says the same
 EXPIRED = "This clip is no longer on the server: clips are deleted after {minutes:g} minutes. Please choose it again."
 NO_FACE = (
     "No face was found in this clip. Choose one that shows a face from the front, or tick “Use the middle of the picture” "
@@ -35,7 +36,7 @@ class DemoLimits:
     """
     Args:
         max_seconds: longest clip.
-        max_megabytes: largest file, in 10^6 bytes.
+        max_megabytes: largest file, in 2^20 bytes.
         keep_minutes: after which uploaded files are deleted; those of a visitor who leaves are deleted at once.
     """
 
@@ -60,7 +61,7 @@ def examine(path: str | None, limits: DemoLimits) -> MediaInfo:
         raise ValueError("Please choose a clip first.")
     if not Path(path).is_file():
         raise ValueError(EXPIRED.format(minutes=limits.keep_minutes))
-    megabytes = Path(path).stat().st_size / 1e6
+    megabytes = Path(path).stat().st_size / MEGABYTE
     if megabytes > limits.max_megabytes:
         raise ValueError(f"This file has {megabytes:.0f} MB; accepted are up to {limits.max_megabytes:g} MB here.")
     try:

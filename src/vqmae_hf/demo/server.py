@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from vqmae_hf.demo.clips import DemoLimits
+from vqmae_hf.demo.clips import MEGABYTE, DemoLimits
 from vqmae_hf.demo.models import Folder, load_demo_models
 from vqmae_hf.evaluation.sounds import retrieve_phases
 
@@ -85,7 +85,7 @@ def launch_demo(
             share=False,
             inbrowser=open_browser,
             prevent_thread_lock=not block,
-            max_file_size=int(limits.max_megabytes * 1e6),
+            max_file_size=int(limits.max_megabytes * MEGABYTE),
             allowed_paths=[str(clips[0].parent)] if clips else [],
             footer_links=[],
             run_history=False,

@@ -2,7 +2,8 @@
 The known factors of the synthetic corpus, as what an MDVAE's latents should tell.
 
 Every factor has a home: the latent that the model of [MD] means for it, because of what it changes. What stays the same
-over a clip belongs to w; what moves and is both seen and heard to z_av; what is only heard to z_a, only seen to z_v. Of the head's motion that is the roll: crops follow its place.
+over a clip belongs to w; what moves and is both seen and heard to z_av; what is only heard to z_a, only seen to z_v. Of the
+head's motion that is the roll: crops follow its place.
 
 Letters: N clips, T frames of the model, C columns of a factor.
 """

@@ -259,8 +259,8 @@ class MDVAEModel(MDVAEPreTrainedModel, LatentSpace):
         return [("z_av",), ("z_a", "z_v")]
 
     def embed_features(self, features: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """f_a = x_a and f_v, the reduced x_v, by modality, from features in units of their scale: (B, T, D), in the precision
-        of inference."""
+        """f_a = x_a and f_v, the reduced x_v, by modality, from features in units of their scale: (B, T, D), as precise as
+        inference."""
         dtype = next(self.static_latent.parameters()).dtype
         embedded = {}
         for modality, values in features.items():

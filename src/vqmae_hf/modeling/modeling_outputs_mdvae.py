@@ -87,7 +87,7 @@ class MDVAEOutput(ModelOutput):
     Output of [`MDVAEModel`]. Losses are of shape `()`, in nats where they are divergences.
 
     Args:
-        loss: `audio_loss + visual_loss + beta * (w_kl + z_av_kl + z_a_kl + z_v_kl)`, with free bits and further weights where
+        loss: `audio_loss + visual_loss + beta * (w_kl + z_av_kl + z_a_kl + z_v_kl)`, with free bits and weights where
             configured.
         audio_loss, visual_loss: reconstruction, sum over the features in units of their scale, mean over the frames.
         w_kl: KL of the static latent, sum over its numbers, mean over the clips.
