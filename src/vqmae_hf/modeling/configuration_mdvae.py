@@ -63,8 +63,8 @@ class MDVAEConfig(CheckpointConfig):
         audio_reconstruction_loss, visual_reconstruction_loss (`"squared_error"` or `"itakura_saito"`): the second for
             features that are never negative, such as power spectra; its decoder ends in an exponential.
         audio_feature_scale, visual_feature_scale (`float`): what the features are divided by before inference, and their
-            errors in the loss. With how much they move within a clip a feature counts the same in whatever units the tokenizer's
-            are, so that the divergences weigh the same beside it; 1 in [MD].
+            errors in the loss. With how much they move within a clip a feature counts the same in whatever units it is, and
+            the divergences weigh the same beside it; 1 in [MD].
         kl_weight (`float`): beta, weight of the Kullback-Leibler terms.
         w_kl_weight, z_av_kl_weight, z_a_kl_weight, z_v_kl_weight (`float`): further factors on the term of each latent, 1 in
             [MD]. The objective of [MD] takes w's divergence per clip and everything else per frame; 1 / `num_frames` for w
