@@ -13,18 +13,29 @@ from vqmae_hf import (
     VQMAEForPreTraining,
     VQMAEProcessor,
 )
+from vqmae_hf.data.synthetic import ClipKey, make_clip
 
+PEOPLE = [ClipKey(speaker, "happy", 0) for speaker in range(3)]
 EMOTIONS = ("angry", "happy", "sad")
 
 
+@torch.no_grad()
 def spread(model):
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if "quantizer" in name:
-                parameter.normal_(std=0.3)
-            elif parameter.requires_grad and parameter.dim() <= 2:
-                parameter.add_(0.1 * torch.randn_like(parameter))
-    return model.eval()
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad and parameter.dim() <= 2 and "quantizer" not in name:
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    model.eval()
+    frames = torch.cat([torch.as_tensor(make_clip(key, num_frames=2, image_size=64).frames.copy()) for key in PEOPLE])
+    values = {
+        "visual": frames.permute(0, 3, 1, 2)[None] / 255 - 0.5,
+        "audio": torch.randn(1, 50, 513).mul(3).exp(),
+    }
+    for modality, seen in values.items():  # codes at what the encoders make of clips: other clips have other codes
+        tokenizer = getattr(model.base_model, f"{modality}_tokenizer")
+        latents = tokenizer.encode_latents(seen).flatten(0, -2)
+        codebook = tokenizer.get_codebook()
+        codebook.copy_(latents[torch.randint(len(latents), (len(codebook),))])
+    return model
 
 
 def tokenizer_configs():
