@@ -121,7 +121,8 @@ def run_study(study: MaskedStudy, work_dir: str | Path, results_dir: str | Path)
     """
     workspace = Workspace(study.experiment, work_dir)
     tokens, pretrained = workspace.tokens(study.fold), workspace.pretrained(study.system, study.fold)
-    spec = {"model": str(Path(pretrained).parent.name), "evaluation": study.evaluation, "fold": study.fold}
+    assert pretrained is not None  # the network of a study is always pre-trained
+    spec = {"model": Path(pretrained).parent.name, "evaluation": study.evaluation, "fold": study.fold}
 
     def make(folder: Path) -> None:
         arguments = build_arguments(
