@@ -74,8 +74,8 @@ def run_line(app: Any, line: str, *, shorten: bool = False) -> Any:
         args = [SMALLER.get(arg, arg) for arg in args]
         if not {"--all-options", "--help"} & set(args):
             args += SHORTCUTS.get(verb, [])
-        if verb == "train finetune" and {"my_clips", "--pretrained"} <= set(args):
-            args += ["--num-folds", "3"]
+        if verb == "train finetune" and "--token-store" not in args:
+            args += ["--num-proc", "1", *(["--num-folds", "3"] if "--pretrained" in args else [])]
     return CliRunner().invoke(app, args)
 
 
