@@ -63,8 +63,8 @@ class MDVAEConfig(CheckpointConfig):
         audio_reconstruction_loss, visual_reconstruction_loss (`"squared_error"` or `"itakura_saito"`): the second for
             features that are never negative, such as power spectra; its decoder ends in an exponential.
         audio_feature_scale, visual_feature_scale (`float`): what the features are divided by before inference, and their
-            errors in the loss. With how much they move within a clip a feature counts the same in whatever units it is, and
-            the divergences weigh the same beside it; 1 in [MD].
+            errors in the loss; 1 in [MD].
+        audio_loss_weight, visual_loss_weight (`float`): factors on the reconstruction terms; 1 in [MD].
         kl_weight (`float`): beta, weight of the Kullback-Leibler terms.
         w_kl_weight, z_av_kl_weight, z_a_kl_weight, z_v_kl_weight (`float`): further factors on the term of each latent, 1 in
             [MD]. The objective of [MD] takes w's divergence per clip and everything else per frame; 1 / `num_frames` for w
@@ -109,6 +109,8 @@ class MDVAEConfig(CheckpointConfig):
     visual_reconstruction_loss: Literal["squared_error", "itakura_saito"] = "squared_error"
     audio_feature_scale: float | int = 1.0
     visual_feature_scale: float | int = 1.0
+    audio_loss_weight: float | int = 1.0
+    visual_loss_weight: float | int = 1.0
     kl_weight: float | int = 1.0
     w_kl_weight: float | int = 1.0
     z_av_kl_weight: float | int = 1.0
@@ -189,7 +191,7 @@ class MDVAEConfig(CheckpointConfig):
         ]
         problems += [
             f"{name}={getattr(self, name)} must be positive"
-            for name in ("audio_feature_scale", "visual_feature_scale")
+            for name in ("audio_feature_scale", "visual_feature_scale", "audio_loss_weight", "visual_loss_weight")
             if not getattr(self, name) > 0
         ]
         raise_problems(self, problems)

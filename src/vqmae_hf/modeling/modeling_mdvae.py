@@ -309,6 +309,7 @@ class MDVAEModel(MDVAEPreTrainedModel, LatentSpace):
             scale = getattr(self.config, f"{modality}_feature_scale")
             target, reconstruction = inputs.features[modality] / scale, features / scale
             term = reconstruction_loss(target, reconstruction, kind, inputs.frame_mask)
+            term = term * getattr(self.config, f"{modality}_loss_weight")
             output[f"{modality}_loss"] = term
             total = total + term
         beta = self.config.kl_weight if kl_weight is None else kl_weight

@@ -89,7 +89,8 @@ class MDVAEOutput(ModelOutput):
     Args:
         loss: `audio_loss + visual_loss + beta * (w_kl + z_av_kl + z_a_kl + z_v_kl)`, with free bits and weights where
             configured.
-        audio_loss, visual_loss: reconstruction, sum over the features in units of their scale, mean over the frames.
+        audio_loss, visual_loss: reconstruction, sum over the features in units of their scale, mean over the frames, times
+            the weight of the modality.
         w_kl: KL of the static latent, sum over its numbers, mean over the clips.
         z_av_kl, z_a_kl, z_v_kl: KL of the dynamic latents, sum over their numbers, mean over the frames.
         audio_features, visual_features (`torch.Tensor` of shape `(B, T, D)`): reconstructions.

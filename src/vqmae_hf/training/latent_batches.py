@@ -6,14 +6,15 @@ Letters: B windows of a batch, T frames (one spectrum each), D features of a fra
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
 from datasets import Dataset as LatentStore
 
 from vqmae_hf.modeling.configuration_mdvae import MDVAEConfig
-from vqmae_hf.modeling.modeling_mdvae import MDVAEModel
+from vqmae_hf.modeling.mdvae_inference import DynamicLatent
+from vqmae_hf.modeling.modeling_mdvae import CONDITIONS, MDVAEModel
 from vqmae_hf.training.token_batches import Item, TokenWindows, WindowCutter, batch_generator, split_lists
 
 
@@ -104,11 +105,12 @@ def pad_features(windows: Sequence[np.ndarray], num_frames: int | None = None) -
 
 
 class FeatureStatistics(NamedTuple):
-    """Features of one modality: `mean` (D,) float64, and `scale`, their root mean square deviation from the mean of their
-    own clip."""
+    """Features of one modality: `mean` (D,) float64; root mean square deviations, from it, `spread`, and from the mean of
+    their own clip, `movement`."""
 
     mean: np.ndarray
-    scale: float
+    spread: float
+    movement: float
 
 
 def feature_statistics(
@@ -116,9 +118,8 @@ def feature_statistics(
 ) -> dict[str, FeatureStatistics]:
     """What training starts from, of each modality of a model.
 
-    The scale is one number: the quantizers compare Euclidean distances, so the features of a modality keep their
-    proportions. It is of what moves within a clip. Nearly all of the variance of faces lies between people (19 parts in 20
-    in the synthetic corpus, 1 in 10 of that of voices): in units of all variance, no latent of a frame would pay for itself.
+    Deviations are one number each: the quantizers compare Euclidean distances, so the features of a modality keep their
+    proportions.
 
     Raises:
         ValueError: a modality whose features never move.
@@ -127,17 +128,20 @@ def feature_statistics(
     rows = store.with_format("arrow")
     for name in config.modalities:
         size = getattr(config, f"{name}_feature_size")
-        count, total, squares = 0, np.zeros(size), 0.0
+        count, total, squares, movement = 0, np.zeros(size), 0.0, 0.0
         for start in range(0, len(rows), clips_at_once):
             for values in split_lists(rows[start : start + clips_at_once][f"{name}_features"]):
                 frames = values.reshape(-1, size).astype(np.float64)
                 if len(frames):
                     count += len(frames)
                     total += frames.sum(axis=0)
-                    squares += float(np.square(frames - frames.mean(axis=0)).sum())
-        if not squares > 0:
+                    squares += float(np.square(frames).sum())
+                    movement += float(np.square(frames - frames.mean(axis=0)).sum())
+        if not movement > 0:
             raise ValueError(f"the {name} features of {len(store)} clips never move; there is nothing to learn from.")
-        statistics[name] = FeatureStatistics(total / count, (squares / (count * size)) ** 0.5)
+        mean = total / count
+        variance = squares / (count * size) - float(np.square(mean).mean())
+        statistics[name] = FeatureStatistics(mean, variance**0.5, (movement / (count * size)) ** 0.5)
     return statistics
 
 
@@ -145,19 +149,49 @@ def feature_statistics(
 def start_from_statistics(
     model: MDVAEModel, statistics: Mapping[str, FeatureStatistics], *, scale: bool = True
 ) -> None:
-    """Have an untrained model measure features in these units, and decode the mean features from nothing.
+    """Have an untrained model take features from their means, in units of their spread, and decode the means from nothing.
 
-    Without it, the biases of the decoders travel to the means in small steps while everything else follows their errors.
+    Without it, the biases travel to the means in small steps while everything else follows their errors; and where the means
+    are many times what moves, an untrained encoder answers all clips alike.
+
+    Errors count in units of what moves within a clip, by the weight of the modality. Nearly all of the variance of faces is
+    between people (19 parts in 20 in the synthetic corpus, 1 in 10 of that of voices): with errors in units of all variance,
+    no latent of a frame would pay for itself; and inputs in units of what moves are so large that the first steps of Adam
+    leave an encoder that answers all clips alike.
 
     Args:
         model: changed in place.
         statistics: by modality.
-        scale: False leaves the units alone.
+        scale: False leaves units and weights alone.
     """
-    for name, (mean, deviation) in statistics.items():
+    for name, (mean, spread, movement) in statistics.items():
         if scale:
-            setattr(model.config, f"{name}_feature_scale", deviation)
+            setattr(model.config, f"{name}_feature_scale", spread)
+            setattr(model.config, f"{name}_loss_weight", (spread / movement) ** 2)
         decoder: Any = model.decoders[name]
         if not decoder.positive:
-            unit = getattr(model.config, f"{name}_feature_scale")
-            decoder.output.bias.copy_(torch.from_numpy(mean / unit))
+            center = torch.from_numpy(mean / getattr(model.config, f"{name}_feature_scale")).float()
+            decoder.output.bias.copy_(center)
+            for weight, bias in layers_of_features(model, name):
+                bias.sub_(weight @ center)
+
+
+def layers_of_features(model: MDVAEModel, modality: str) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """Weight (D', D) and bias (D',) of each layer that takes the features of a modality first, the part for them alone."""
+    if modality == "visual":
+        assert model.visual_embedding is not None
+        layer = model.visual_embedding.first_layer
+        return [(layer.weight, layer.bias)]
+    sizes = model.part_sizes()
+    static = model.static_latent
+    before = sizes.get("visual", 0)  # f_v stands before f_a
+    layers = [
+        (history.weight_ih[:, before : before + sizes["audio"]], history.bias_ih)
+        for history in (static.forward_history, static.backward_history)
+    ]
+    for name in model.config.dynamic_latents:
+        if "audio" in CONDITIONS[name]:
+            before = model.config.history_size + sizes["w"]  # f_a stands after h and w
+            layer = cast(DynamicLatent, model.dynamic_latents[name]).posterior.hidden.first_layer
+            layers.append((layer.weight[:, before : before + sizes["audio"]], layer.bias))
+    return layers

@@ -39,8 +39,8 @@ class MDVAEArguments(StageArguments):
     num_frames: int | None = option(None, "Frames of a training window; None: what the preset says, 30 (one second).")
     scale_features: bool = option(
         True,
-        "Measure features in units of how much they move within a clip, among the training speakers, so that weights mean "
-        "the same for every tokenizer; off: in the tokenizers' own units, as in [MD].",
+        "Take features in units of their spread, and weigh their errors by how much they move within a clip, both among the "
+        "training speakers, so that weights mean the same for every tokenizer; off: the tokenizers' own units, as in [MD].",
     )
     kl_weight: float = option(1.0, "Weight of the divergences, beta, after its warm-up.")
     kl_warmup_steps: float = option(
@@ -48,7 +48,7 @@ class MDVAEArguments(StageArguments):
     )
     free_bits: float = option(0.0, "Bits per number of a latent that cost nothing.")
     label_names: list[str] | None = option([], "Nothing but the input is predicted.")
-    learning_rate: float = option(1e-3, "Peak learning rate of Adam.")
+    learning_rate: float = option(3e-4, "Peak learning rate of Adam.")
     num_train_epochs: float = option(200, "Visits to each clip.")
     per_device_train_batch_size: int = option(32, "Windows in a batch, on each device.")
     per_device_eval_batch_size: int = option(32, "Windows in a validation batch, on each device.")
