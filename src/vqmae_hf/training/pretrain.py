@@ -54,8 +54,7 @@ def start_heads_from_codebooks(model: VQMAEForPreTraining) -> None:
     """Start each head at the vectors e_k that embed the codes: logit_k = e_k . h - |e_k|^2 / 2, so that the likeliest code
     is the one whose vector is nearest to what the decoder says.
 
-    Heads of small random weights pass a gradient of their own size to everything below them (docs/LOG.md: pre-training
-    that begins).
+    What it is worth depends on the learning rate and the modality (docs/LOG.md, "Code heads at the codebooks").
     """
     for modality in model.config.modalities:
         codebook = model.model.frozen_codebook(modality)
