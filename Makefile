@@ -31,6 +31,12 @@ test: $(STAMP)
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks.speed
 
+# A headless Chromium for the tests of the demo: installed as root on Debian and Ubuntu; elsewhere those tests skip, visibly.
+browser:
+	@command -v chromium chromium-browser google-chrome | grep -q . \
+		|| { test "$$(id -u)" = 0 && apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium; } \
+		|| echo "No Chromium was found or could be installed; the tests of the demo in a browser will skip."
+
 quickstart: $(STAMP)
 	$(BIN)/python -m vqmae_hf.quickstart --output_dir quickstart
 
