@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed-dev
 export HF_HUB_OFFLINE := 1
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: install lint format test quickstart docs docs-serve clean
+.PHONY: install lint format test quickstart docs docs-serve clean browser
 
 install: $(STAMP)
 

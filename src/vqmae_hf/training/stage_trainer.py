@@ -1,6 +1,5 @@
 """The training loop of every stage: `transformers.Trainer` on Accelerate, plus what it cannot be told from outside."""
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -12,11 +11,8 @@ from torch.utils.data import DataLoader
 from transformers import Trainer, TrainerState
 from transformers.trainer_utils import EvalLoopOutput
 
+from vqmae_hf.training.finite_watch import GRADIENT_NORM, INPUT, FiniteWatch, FiniteWatchCallback
 from vqmae_hf.training.token_stream import StreamedTokenWindows
-
-
-class DivergedTrainingError(RuntimeError):
-    """The loss became NaN or infinite."""
 
 
 class TermAverages:
@@ -52,12 +48,13 @@ class TermAverages:
 
 
 class StageTrainer(Trainer):
-    """A subclass for four reasons, each a method that Trainer offers no other way to reach:
+    """A subclass for five reasons, each a method that Trainer offers no other way to reach:
 
     - `compute_loss`: the terms of the loss are outputs of the model, and Trainer drops them in training; weights that change
       from step to step are inputs;
     - `evaluation_loop`: their means over a data set belong to its metrics, before the best epoch is chosen;
-    - `log`: they belong to the log of the same step, and a diverged run must stop;
+    - `log`: they belong to the log of the same step;
+    - `_get_grad_norm`: a run that diverges must stop and say of what, and the gradient norm is told to nobody else;
     - `get_train_dataloader`: an endless stream is dealt to its readers already, where Accelerate would have the main process
       read everything and send it around.
 
@@ -86,6 +83,8 @@ class StageTrainer(Trainer):
         self.training_terms = TermAverages(terms)
         self.evaluation_terms = TermAverages(terms)
         self.code_counts: torch.Tensor | None = None
+        self.finite_watch = FiniteWatch()
+        self.add_callback(FiniteWatchCallback(self.finite_watch, self.accelerator))
 
     def get_train_dataloader(self) -> DataLoader:
         if not isinstance(self.train_dataset, StreamedTokenWindows):
@@ -115,6 +114,7 @@ class StageTrainer(Trainer):
             loss = self.loss_function(outputs, inputs)
         if model.training:
             self.training_terms.add(outputs, weight=1.0)
+            self._watch_loss(loss, outputs, inputs)
         else:
             self.evaluation_terms.add(outputs, weight=float(find_batch_size(inputs)))
             self._count_codes(outputs)
@@ -130,14 +130,27 @@ class StageTrainer(Trainer):
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         if "loss" in logs:
-            if not math.isfinite(logs["loss"]):
-                raise DivergedTrainingError(
-                    f"the loss is {logs['loss']} at step {self.state.global_step}; lower learning_rate or max_grad_norm "
-                    f"and start again (the last good checkpoint is in {self.args.output_dir})."
-                )
             logs.update(self.training_terms.take(self.accelerator))
             logs.update({} if self.step_inputs is None else self.step_inputs(self.state))
         super().log(logs, start_time)
+
+    def _get_grad_norm(self, model: torch.nn.Module, grad_norm: Any = None) -> Any:
+        norm = super()._get_grad_norm(model, grad_norm=grad_norm)
+        # The scaler of fp16 looks for infinite gradients itself, and leaves such steps out.
+        if norm is not None and self.accelerator.scaler is None:
+            self.finite_watch.observe(GRADIENT_NORM, torch.as_tensor(norm), self.state.global_step + 1)
+        return norm
+
+    def _watch_loss(self, loss: torch.Tensor, outputs: dict[str, Any], inputs: dict[str, Any]) -> None:
+        """Show what went into this step's loss to the watch, causes before what follows from them."""
+        tensors = {name: value for name, value in inputs.items() if isinstance(value, torch.Tensor)}
+        values: dict[str, Any] = {
+            f"{INPUT}{name}": value for name, value in tensors.items() if value.is_floating_point()
+        }
+        values |= {name: outputs.get(name) for name in self.training_terms.names}
+        for name, value in {**values, "loss": loss}.items():
+            if value is not None:
+                self.finite_watch.observe(name, value, self.state.global_step + 1)
 
     def _count_codes(self, outputs: dict[str, Any]) -> None:
         """Add up how often a tokenizer uses each code, over the whole validation set."""
