@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from datasets import Dataset
-from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from vqmae_hf.data.prepared_clips import clip_arrays, load_prepared_clips
 from vqmae_hf.data.shards import atomic_path
@@ -41,7 +41,7 @@ class Findings:
 def write_report(quickstart: Quickstart, findings: Findings) -> Path:
     """Draw the pictures and write the page, one file but for the videos of the real part."""
     environment = Environment(
-        loader=PackageLoader("vqmae_hf.quickstart", "."), autoescape=select_autoescape(), undefined=StrictUndefined
+        loader=PackageLoader("vqmae_hf.quickstart", "."), autoescape=True, undefined=StrictUndefined
     )
     page = environment.get_template("report.html.jinja").render(
         version=__version__,
