@@ -239,7 +239,8 @@ def test_pointing_at_a_code_shows_its_patch(visit, clips):
     assert "4000 to 4125 Hz" in page.inner_text(".vq-voice-codes .vq-said")
     middle = page.inner_html("#tokens-result")
     move_slider(page, "moment", 0)
-    press(page, "tokens", ".vq-tokens[data-frame='0']")
+    page.click("#tokens-button")
+    page.wait_for_selector("#tokens-result .vq-tokens[data-frame='0']")
     assert page.inner_html("#tokens-result") != middle
 
 
