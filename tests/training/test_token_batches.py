@@ -122,7 +122,7 @@ def test_a_clip_without_a_modality_is_padding_and_a_clip_without_any_is_left_out
     assert batch["labels"].tolist() == [0, 1, 2]
     only = ClassificationCollator(CONFIG)(TokenWindows(store, CONFIG, modalities=["audio"]).__getitems__([0, 1]))
     assert sorted(only) == ["audio_attention_mask", "audio_codes", "labels"]
-    with pytest.raises(ValueError, match="no clip of the token store has visual codes"):
+    with pytest.raises(ValueError, match="no clip of the store has the codes of visual"):
         TokenWindows(store.select([2]), CONFIG, modalities=["visual"])
 
 
