@@ -61,8 +61,8 @@ def in_pieces(network: Callable[[torch.Tensor], torch.Tensor], rows: torch.Tenso
     `network` of independent `rows` (R, ...); on a processor `size` of them at a time, so that what one layer leaves the next
     finds in the cache.
     """
-    # A tracer would write down every piece.
-    if rows.device.type != "cpu" or len(rows) <= size or torch.compiler.is_compiling() or torch.jit.is_tracing():
+    # A tracer would write down every piece, and takes a number of rows that it is asked for as the only one.
+    if torch.compiler.is_compiling() or torch.jit.is_tracing() or rows.device.type != "cpu" or len(rows) <= size:
         return network(rows)
     return torch.cat([network(piece) for piece in rows.split(size)])
 
