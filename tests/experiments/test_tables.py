@@ -5,7 +5,16 @@ from pathlib import Path
 import pytest
 
 from vqmae_hf.experiments.figures import draw_results
-from vqmae_hf.experiments.tables import BEGIN, END, best_row, is_results, render, replace_generated, update_page
+from vqmae_hf.experiments.tables import (
+    BEGIN,
+    COMMAND,
+    END,
+    best_row,
+    is_results,
+    render,
+    replace_generated,
+    update_page,
+)
 
 RESULTS = Path(__file__).resolve().parents[2] / "docs" / "results"
 PUBLISHED = sorted(path for path in RESULTS.glob("*.json") if is_results(path))
@@ -99,7 +108,7 @@ def test_what_people_wrote_stays_and_the_tables_are_the_same_again(results, tmp_
 
 def test_half_a_pair_of_markers_is_refused():
     with pytest.raises(ValueError, match="one of its two markers"):
-        replace_generated(BEGIN.format(name="small"), "small", "")
+        replace_generated(BEGIN.format(name="small", command=COMMAND), "small", "")
 
 
 def test_a_picture_is_drawn_from_the_json(results, tmp_path):
@@ -114,7 +123,7 @@ def test_a_picture_is_drawn_from_the_json(results, tmp_path):
 def test_published_tables_are_those_of_their_json(path):
     results = json.loads(path.read_text(encoding="utf-8"))
     text = path.with_suffix(".md").read_text(encoding="utf-8")
-    begin, end = BEGIN.format(name=path.stem), END.format(name=path.stem)
+    begin, end = BEGIN.format(name=path.stem, command=COMMAND), END.format(name=path.stem)
     assert text.count(begin) == text.count(end) == 1
     assert replace_generated(text, path.stem, render(results)) == text
     assert results["experiment"] == path.stem
