@@ -1,5 +1,7 @@
 """Configuration of the audio tokenizer (a VQ-VAE over single power spectra)."""
 
+from collections.abc import Iterable
+from math import isfinite
 from typing import Any, Literal
 
 from huggingface_hub.dataclasses import strict
@@ -103,11 +105,23 @@ def quantizer_problems(config: PreTrainedConfig) -> list[str]:
         problems.append(f"codebook_size={config.codebook_size} must be at least 2")
     if config.num_residual_layers < 0:
         problems.append(f"num_residual_layers={config.num_residual_layers} cannot be negative")
+    problems += number_problems(config, ["commitment_cost"])
+    if not 0 < config.ema_epsilon < 1:
+        problems.append(f"ema_epsilon={config.ema_epsilon} must lie in (0, 1), such as 1e-5")
     if not 0 <= config.ema_decay < 1:
         problems.append(f"ema_decay={config.ema_decay} must lie in [0, 1); 0 learns the codebook by gradient")
     if not 0 <= config.dead_code_threshold < 1:
         problems.append(f"dead_code_threshold={config.dead_code_threshold} is a fraction of uniform usage in [0, 1)")
     return problems
+
+
+def number_problems(config: PreTrainedConfig, names: Iterable[str], *, positive: bool = False) -> list[str]:
+    """A sentence for each of these numbers that is NaN, infinite, negative or, with `positive`, 0."""
+    return [
+        f"{name}={value} {'must be positive and finite' if positive else 'cannot be negative, NaN or infinite'}"
+        for name in names
+        if not isfinite(value := getattr(config, name)) or value < 0 or (positive and value == 0)
+    ]
 
 
 def raise_problems(config: PreTrainedConfig, problems: list[str]) -> None:

@@ -5,7 +5,7 @@ from typing import Any, Literal
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
 
-from .configuration_audio_vqvae import AudioVQVAEConfig, raise_problems
+from .configuration_audio_vqvae import AudioVQVAEConfig, number_problems, raise_problems
 from .configuration_base import CheckpointConfig
 from .configuration_visual_vqvae import VisualVQVAEConfig
 
@@ -184,16 +184,8 @@ class MDVAEConfig(CheckpointConfig):
             problems.append(f"modalities={tuple(self.modalities)} must name 'audio', 'visual' or both")
         elif len(set(self.modalities)) != len(self.modalities):
             problems.append(f"modalities={tuple(self.modalities)} names one twice")
-        problems += [
-            f"{name}={getattr(self, name)} cannot be negative"
-            for name in ("kl_weight", *(f"{latent}_kl_weight" for latent in LATENTS), "free_bits")
-            if getattr(self, name) < 0
-        ]
-        problems += [
-            f"{name}={getattr(self, name)} must be positive"
-            for name in ("audio_feature_scale", "visual_feature_scale", "audio_loss_weight", "visual_loss_weight")
-            if not getattr(self, name) > 0
-        ]
+        problems += number_problems(self, ["kl_weight", *(f"{latent}_kl_weight" for latent in LATENTS), "free_bits"])
+        problems += number_problems(self, ["audio_feature_scale", "visual_feature_scale"], positive=True)
         raise_problems(self, problems)
 
     def _size_problems(self) -> list[str]:
@@ -223,7 +215,8 @@ class MDVAEConfig(CheckpointConfig):
             visual: Any = self.visual_tokenizer_config
             pairs += [("visual_codes_per_side", visual.codes_per_side), ("visual_code_dim", visual.codebook_dim)]
         return [
-            f"{name}={getattr(self, name)}, but the tokenizer sub-configuration has {found}; make them equal"
+            f"{name}={getattr(self, name)}, but the tokenizer sub-configuration has {found} "
+            f"({name.partition('_')[0]}_tokenizer_config); make them equal"
             for name, found in pairs
             if getattr(self, name) != found
         ]

@@ -1,12 +1,13 @@
 """Configuration of the VQ-MAE family: audiovisual, speech-only and visual-only masked autoencoders over codes."""
 
-from math import prod
+from math import isfinite, prod
 from typing import Any, Literal
 
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
+from transformers.activations import ACT2FN
 
-from .configuration_audio_vqvae import AudioVQVAEConfig, raise_problems
+from .configuration_audio_vqvae import AudioVQVAEConfig, number_problems, raise_problems
 from .configuration_base import CheckpointConfig
 from .configuration_visual_vqvae import VisualVQVAEConfig
 
@@ -228,7 +229,12 @@ class VQMAEConfig(CheckpointConfig):
     def _size_problems(self) -> list[str]:
         positive = ["num_hidden_layers", "decoder_num_hidden_layers", "mlp_ratio", "query2emo_intermediate_size"]
         positive += [f"{modality}_{size}" for modality in self.modalities for size in ("codebook_size", "code_dim")]
-        return [f"{name}={getattr(self, name)} must be positive" for name in positive if getattr(self, name) <= 0]
+        problems = number_problems(self, positive, positive=True)
+        if not problems and self.intermediate_size < 1:
+            problems.append(
+                f"mlp_ratio={self.mlp_ratio} of a width of {self.hidden_size} leaves the MLP without units"
+            )
+        return problems
 
     def _tube_problems(self) -> list[str]:
         extents: list[tuple[str, int, str]] = []
@@ -260,7 +266,7 @@ class VQMAEConfig(CheckpointConfig):
             problems.append(
                 f"codes per tube times code dimension differ: audio {self.codes_per_audio_tube} x {self.audio_code_dim} "
                 f"= {audio_width}, visual {self.codes_per_visual_tube} x {self.visual_code_dim} = {visual_width}; change "
-                "a tube size or a code dimension"
+                "a tube size (audio_tube_size, visual_tube_size) or a code dimension (audio_code_dim, visual_code_dim)"
             )
         heads = {"num_attention_heads", "decoder_num_attention_heads"}
         if self.classifier_pooling == "query2emo":
@@ -271,7 +277,7 @@ class VQMAEConfig(CheckpointConfig):
             if getattr(self, name) < 1 or self.hidden_size % getattr(self, name)
         ]
         if self.position_embedding == "sinusoidal" and self.hidden_size % 2:
-            problems.append(f"sinusoidal positions need an even width, found {self.hidden_size}")
+            problems.append(f"position_embedding='sinusoidal' needs an even width, found {self.hidden_size}")
         return problems
 
     def _tokenizer_problems(self) -> list[str]:
@@ -291,7 +297,8 @@ class VQMAEConfig(CheckpointConfig):
                     return [f"code_embedding='tokenizer' needs {modality}_tokenizer_config; use 'learned' without one"]
                 pairs.append((f"{modality}_code_dim", tokenizer.codebook_dim))
         return [
-            f"{name}={getattr(self, name)}, but the tokenizer sub-configuration has {found}; make them equal"
+            f"{name}={getattr(self, name)}, but the tokenizer sub-configuration has {found} "
+            f"({name.partition('_')[0]}_tokenizer_config); make them equal"
             for name, found in pairs
             if getattr(self, name) != found
         ]
@@ -299,7 +306,9 @@ class VQMAEConfig(CheckpointConfig):
     def _training_problems(self) -> list[str]:
         problems = []
         if "cross" in (self.encoder_fusion, self.decoder_fusion) and len(self.modalities) < 2:
-            problems.append(f"'cross' fusion needs two modalities, found {tuple(self.modalities)}; use 'self'")
+            problems.append(
+                f"'cross' fusion needs two modalities, found modalities={tuple(self.modalities)}; use 'self'"
+            )
         if self.contrastive and self.global_representation is None:
             problems.append(
                 "contrastive=True compares global representations; set global_representation or switch it off"
@@ -308,10 +317,15 @@ class VQMAEConfig(CheckpointConfig):
             problems.append(
                 "classifier_pooling='attention' pools the global representations; set global_representation"
             )
-        if len(self.dirichlet_alpha) != 2 or min(self.dirichlet_alpha) <= 0:
+        if len(self.dirichlet_alpha) != 2 or not all(alpha > 0 and isfinite(alpha) for alpha in self.dirichlet_alpha):
             problems.append(f"dirichlet_alpha={self.dirichlet_alpha} must be two positive numbers (visual, audio)")
-        if self.contrastive_temperature <= 0:
-            problems.append(f"contrastive_temperature={self.contrastive_temperature} must be positive")
+        problems += number_problems(self, ["contrastive_temperature", "layer_norm_eps"], positive=True)
+        weights = ("visual_loss_weight", "audio_loss_weight", "contrastive_loss_weight")
+        problems += number_problems(self, ["initializer_range", *weights])
+        if not 0 <= self.query2emo_dropout < 1:
+            problems.append(f"query2emo_dropout={self.query2emo_dropout} must lie in [0, 1)")
+        if self.hidden_act not in ACT2FN:
+            problems.append(f"hidden_act={self.hidden_act!r} is unknown to transformers; 'gelu' is the papers'")
         if self.mask_ratio is not None:
             ratios = self.mask_ratio if isinstance(self.mask_ratio, (tuple, list)) else [self.mask_ratio]
             if len(ratios) not in (1, 2) or not all(0 <= ratio <= 1 for ratio in ratios):
