@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 import pyarrow as pa
 import torch
-from datasets import Dataset, concatenate_datasets, load_dataset
+from datasets import Dataset, concatenate_datasets
 from transformers import PreTrainedModel, ProcessorMixin
 
 from vqmae_hf.data.clip_encoding import StoreFormat, code_shape, write_store
@@ -25,6 +25,8 @@ from vqmae_hf.data.clip_shards import Row, write_record_batches
 from vqmae_hf.data.encoded_stores import (
     check_fingerprints,
     join_address,
+    load_shards,
+    map_arrow_shard,
     rates_and_totals,
     read_store_manifest,
     tokenizer_fingerprint,
@@ -180,15 +182,15 @@ def load_latent_store(
     Raises:
         StaleStoreError: the latents are those of another tokenizer.
         FileNotFoundError, IncompleteStoreError: no store there, or not a whole one.
+        DamagedStoreError: its manifest or a shard is cut off or holds something else; the message names the file.
     """
     check_latent_store(folder, audio_tokenizer=audio_tokenizer, visual_tokenizer=visual_tokenizer)
     plan = plan_from_manifest(read_store_manifest(str(folder), KIND))
     if Path(folder).is_dir():
-        shards = [Dataset.from_file(str(path)) for path in plan.paths(Path(folder))]
+        shards = [map_arrow_shard(path) for path in plan.paths(Path(folder))]
         return concatenate_datasets([shard for shard in shards if len(shard)])
     addresses = [join_address(str(folder), path.name) for path in plan.paths(Path())]
-    cache = None if cache_dir is None else str(cache_dir)
-    return load_dataset("arrow", data_files=addresses, split="train", cache_dir=cache)
+    return load_shards("arrow", addresses, cache_dir)
 
 
 def check_latent_store(

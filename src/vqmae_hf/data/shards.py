@@ -25,6 +25,10 @@ class IncompleteStoreError(ValueError):
     """A folder of shards whose making was interrupted."""
 
 
+class DamagedStoreError(ValueError):
+    """A folder of shards with a file that cannot be read as what it should be."""
+
+
 @dataclass(frozen=True)
 class ShardPlan:
     """What a folder of shards is made of.

@@ -10,12 +10,13 @@ codes of one are never taken for those of another.
 import dataclasses
 from pathlib import Path
 
-from datasets import Dataset, load_dataset
+from datasets import Dataset
 from transformers import PreTrainedModel
 
 from vqmae_hf.data.encoded_stores import (
     check_fingerprints,
     join_address,
+    load_shards,
     rates_and_totals,
     read_store_manifest,
     tokenizer_fingerprint,
@@ -92,10 +93,10 @@ def load_token_store(
     Raises:
         StaleStoreError: the codes are those of another tokenizer.
         FileNotFoundError, IncompleteStoreError: no store there, or not a whole one.
+        DamagedStoreError: its manifest or a shard is cut off or holds something else; the message names the file.
     """
     check_token_store(folder, audio_tokenizer=audio_tokenizer, visual_tokenizer=visual_tokenizer)
-    cache = None if cache_dir is None else str(cache_dir)
-    return load_dataset("parquet", data_files=shard_addresses(folder), split="train", cache_dir=cache)
+    return load_shards("parquet", shard_addresses(folder), cache_dir)
 
 
 def shard_addresses(folder: str | Path) -> list[str]:
