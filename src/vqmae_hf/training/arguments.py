@@ -141,7 +141,8 @@ class StageArguments(SplitArguments, TrainingArguments):
 
     `transformers.TrainingArguments` plus the speaker split, resuming and pictures. Defaults differ where this project's
     habits do: evaluation and checkpoint every epoch, cosine decay after a warm-up, progress as text, JSON lines and
-    TensorBoard (in `output_dir/tensorboard`, always; `report_to` adds others).
+    TensorBoard (in `output_dir/tensorboard`, always; `report_to` adds others). `full_determinism` (of transformers) makes
+    torch refuse operations without a deterministic form, so that two runs on one device agree to the bit, more slowly.
     """
 
     stage: ClassVar[str] = ""
