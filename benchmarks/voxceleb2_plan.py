@@ -190,7 +190,7 @@ def page_tables(result: dict[str, Any]) -> str:
     )
     text = markdown_table(["VoxCeleb2: 1.1 million clips, 2,400 hours", ""], rows)
     text += (
-        f"\nAssumed: a GPU of {assumed['gpu_tflops']:.0f} TFLOP/s in bf16 matrix products of which training reaches "
+        f"\n\nAssumed: a GPU of {assumed['gpu_tflops']:.0f} TFLOP/s in bf16 matrix products of which training reaches "
         f"{assumed['utilization']:.0%}, and {assumed['dollars_per_gpu_hour']:.2f} dollars an hour. The rest was "
         "measured or counted on a CPU.\n\n"
     )
@@ -208,7 +208,7 @@ def page_tables(result: dict[str, Any]) -> str:
     needed = result["windows_per_gpu_second"] / max(
         line["windows_per_second"] / line["workers"] for line in result["reading"]
     )
-    return f"{text}\nThat GPU would keep {math.ceil(needed)} such workers busy.\n"
+    return f"{text}\n\nThat GPU would keep {math.ceil(needed)} such workers busy.\n"
 
 
 def main() -> None:
