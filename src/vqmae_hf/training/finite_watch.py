@@ -101,8 +101,18 @@ class FiniteWatchCallback(TrainerCallback):
         if not steps:
             return
         first = min(steps)
-        names = dict.fromkeys(name for found in seen for name, step in found.items() if step == first)
-        raise DivergedTrainingError(first, list(names), _remedy(args, names))
+        names = sorted(
+            dict.fromkeys(n for found in seen for n, step in found.items() if step == first), key=_causes_first
+        )
+        raise DivergedTrainingError(first, names, _remedy(args, names))
+
+
+def _causes_first(name: str) -> int:
+    """Processes see different things: all see the gradient norm, one the term that spoilt it."""
+    known = {"loss": 2, GRADIENT_NORM: 3}
+    if name.startswith(WEIGHT):
+        return 4
+    return 0 if name.startswith(INPUT) else known.get(name, 1)
 
 
 def _weights_that_left(model: nn.Module, step: int) -> dict[str, int]:
@@ -117,7 +127,7 @@ def _weights_that_left(model: nn.Module, step: int) -> dict[str, int]:
     return {f"{WEIGHT}{name}": step for name, is_finite in zip(names, finite, strict=True) if not is_finite}
 
 
-def _remedy(args: TrainingArguments, names: Mapping[str, None]) -> str:
+def _remedy(args: TrainingArguments, names: Sequence[str]) -> str:
     """What to do, and where the last good checkpoint is."""
     folder = Path(str(args.output_dir))
     checkpoint = get_last_checkpoint(str(folder)) if folder.is_dir() else None
