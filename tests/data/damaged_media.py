@@ -25,10 +25,11 @@ from pathlib import Path
 import av
 import numpy as np
 from media_mutations import KINDS, base_files, mutated
+from peak_memory import peak_megabytes
 
 from vqmae_hf.data.clips import Clip, ClipError, load_clip
 
-PATIENCE_SECONDS = 10.0
+PATIENCE_SECONDS = 60.0  # a hang, not a slow machine
 # Longer than any file may take by itself: the process has to start, and machines are shared.
 START_SECONDS = 120.0
 LENIENT = {
@@ -173,7 +174,7 @@ def _serve(parent: Connection) -> None:
             continue
         began = time.perf_counter()
         outcome, detail = _outcome(path)
-        parent.send((outcome, detail, time.perf_counter() - began, _peak_megabytes()))
+        parent.send((outcome, detail, time.perf_counter() - began, peak_megabytes()))
 
 
 def _outcome(path: str) -> tuple[str, str]:
@@ -197,13 +198,8 @@ def _held_megabytes() -> float:
     try:
         pages = int(Path("/proc/self/statm").read_text().split()[1])
     except OSError:
-        return _peak_megabytes()
+        return peak_megabytes()
     return pages * resource.getpagesize() / 1e6
-
-
-def _peak_megabytes() -> float:
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 1e6 if sys.platform == "darwin" else peak / 1e3
 
 
 def _parse_arguments() -> argparse.Namespace:

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from damaged_media import PATIENCE_SECONDS, Report, check, read_all, write_damaged_files
+from damaged_media import Report, check, read_all, write_damaged_files
 from media_mutations import KINDS, base_files, mutated
 from unreliable_readers import die_or_hang
 
@@ -30,7 +30,7 @@ def test_the_damage_is_neither_harmless_nor_total(report):
 
 
 def test_none_hangs_or_makes_the_process_grow(report):
-    assert report.slowest_seconds < PATIENCE_SECONDS
+    assert "hang" not in report.outcomes.values()
     assert report.growth_megabytes < 30, "read once more, the same files leave something behind"
     assert report.peak_megabytes < 1500
 
