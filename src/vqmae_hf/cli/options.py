@@ -73,6 +73,7 @@ CLIP_OPTIONS = {
     "on_missing_audio",
     "on_missing_video",
     "on_silence",
+    "trim_silence_db",
 }
 
 

@@ -61,6 +61,7 @@ class ClipOptions:
     on_missing_audio: Literal["error", "visual_only"] = "error"
     on_missing_video: Literal["error", "audio_only"] = "error"
     on_silence: Literal["error", "visual_only", "keep"] = "error"
+    trim_silence_db: float | None = None
 
     def __post_init__(self):
         problems = []
@@ -73,8 +74,23 @@ class ClipOptions:
             if getattr(self, name) not in choices:
                 found, accepted = getattr(self, name), ", ".join(map(repr, choices))
                 problems.append(f"{name}: found {found!r}; accepted is one of {accepted}")
+        problems += self._trimming_problems()
         if problems:
             raise ValueError("; ".join(problems))
+
+    def _trimming_problems(self) -> list[str]:
+        threshold = self.trim_silence_db
+        if threshold is None:
+            return []
+        is_number = isinstance(threshold, int | float) and not isinstance(threshold, bool)
+        if not is_number or not 0 < threshold < inf:
+            return [f"trim_silence_db: found {threshold!r}; accepted is a number of dB above 0, such as 35, or None"]
+        if "visual" in self.modalities:
+            return [
+                f"trim_silence_db: found {threshold} beside pictures, which the sound would no longer be in step with; "
+                'pass modalities=("audio",) to use the sound alone, or leave trim_silence_db out'
+            ]
+        return []
 
 
 class ExaminedClip(NamedTuple):

@@ -37,7 +37,7 @@ def stream_clip(source: Any, *, window_seconds: float = 10.0, **clip_options: An
         source: path, bytes, binary file object or {"path", "bytes"} dict; a file object is read into memory.
         window_seconds: length of the windows; the last may be shorter. Rounded to whole frames (samples where there are no
             frames); a window's sound is cut at the sample nearest to its first frame.
-        **clip_options: those of [`~vqmae_hf.data.clips.load_clip`].
+        **clip_options: those of [`~vqmae_hf.data.clips.load_clip`] but `trim_silence_db`.
 
     Raises:
         ClipError: on going through; see `load_clip`. Only clips of more than a day are too long.
@@ -45,6 +45,11 @@ def stream_clip(source: Any, *, window_seconds: float = 10.0, **clip_options: An
     """
     if not 0 < window_seconds < inf:
         raise ValueError(f"window_seconds: found {window_seconds}; accepted is a finite length above 0")
+    if clip_options.get("trim_silence_db") is not None:
+        raise ValueError(
+            f"trim_silence_db: found {clip_options['trim_silence_db']}; streams are not trimmed. Leave it out, or open the "
+            "clip with load_clip"
+        )
     return _windows(source, window_seconds, ClipOptions(**clip_options))
 
 

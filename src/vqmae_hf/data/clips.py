@@ -21,6 +21,7 @@ from vqmae_hf.data.errors import (
 from vqmae_hf.data.faces import FaceDetector
 from vqmae_hf.data.media import read_waveform
 from vqmae_hf.data.media_limits import LARGEST_RESULT_BYTES
+from vqmae_hf.data.waveform_edits import trim_silence
 
 __all__ = [
     "Clip",
@@ -80,6 +81,7 @@ def load_clip(
     on_missing_audio: Literal["error", "visual_only"] = "error",
     on_missing_video: Literal["error", "audio_only"] = "error",
     on_silence: Literal["error", "visual_only", "keep"] = "error",
+    trim_silence_db: float | None = None,
 ) -> Clip:
     """Decode a clip, find the face in every frame, and cut it out.
 
@@ -101,6 +103,8 @@ def load_clip(
         on_missing_audio: for a file without a sound track; "visual_only" returns a clip without waveform.
         on_missing_video: for a file without pictures; "audio_only" returns a clip without frames.
         on_silence: for sound that peaks below `SILENCE_PEAK`; "visual_only" drops it, "keep" returns it.
+        trim_silence_db: of a clip without pictures, keep what lies between the first and the last moment that is less than
+            so many dB below the loudest, and 80 ms around it; None keeps all. Times then count from the first sample kept.
 
     Raises:
         MissingVideoError, MissingAudioError, MissingFaceError, SilentAudioError: according to the policies, and whatever
@@ -124,6 +128,7 @@ def load_clip(
         on_missing_audio=on_missing_audio,
         on_missing_video=on_missing_video,
         on_silence=on_silence,
+        trim_silence_db=trim_silence_db,
     )
     clip = examine_clip(source, options, most_frames=LARGEST_RESULT_BYTES // (3 * face_size**2))
     frames = None
@@ -136,10 +141,13 @@ def load_clip(
 
 
 def _heard_waveform(clip: ExaminedClip) -> np.ndarray | None:
-    """(N,) the whole sound of a clip, or None where it is silent and may be left out."""
+    """(N,) the sound of a clip, trimmed if that was asked for, or None where it is silent and may be left out."""
     sound = clip.sound()
     waveform = read_waveform(
         sound.source, sound.sampling_rate, sound.start_seconds, sound.end_seconds, sound.origin_seconds
     )
     peak = float(np.abs(waveform).max(initial=0.0))
-    return waveform if clip.is_heard(peak, len(waveform)) else None
+    if not clip.is_heard(peak, len(waveform)):
+        return None
+    threshold_db = clip.options.trim_silence_db
+    return waveform if threshold_db is None else trim_silence(waveform, sound.sampling_rate, threshold_db)
