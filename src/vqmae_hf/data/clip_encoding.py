@@ -6,8 +6,9 @@ import copy
 import dataclasses
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -27,6 +28,13 @@ from vqmae_hf.data.prepared_clips import (
     row_arrays,
 )
 from vqmae_hf.data.shards import ShardPlan, digest_rows, is_complete, label_columns, open_folder
+from vqmae_hf.data.speed_copies import (
+    SPEED_COLUMN,
+    SpeedCopies,
+    original_rows,
+    sorted_speed_factors,
+    speed_columns,
+)
 
 MODALITIES = ("audio", "visual")
 
@@ -79,19 +87,26 @@ def write_store(
     rank: int,
     num_ranks: int,
     show_progress: bool,
+    speed_factors: Sequence[float] | None = None,
 ) -> bool:
     """Encode clips into a store of a format; arguments and errors as of `write_token_store`. False while other ranks are
     at work."""
     used = {name: tokenizer for name, tokenizer in tokenizers.items() if tokenizer is not None}
     _check_tokenizers(used)
+    speeds = sorted_speed_factors(speed_factors)
+    _check_speeds(speeds, clips, used)
     options = None if _are_prepared(clips, clip_options) else decoding_options(processor, used, clip_options)
-    plan = _plan(store_format, clips, used, processor, options, clips_per_shard)
+    plan = _plan(store_format, clips, used, processor, options, clips_per_shard, speeds)
     open_folder(folder, plan)
     if not is_complete(folder, plan):
         own = [shard for shard in plan.pending(folder) if shard % num_ranks == rank]
-        encode = ClipEncoder(used, processor, options, store_format)
+        encoder = ClipEncoder(used, processor, options, store_format)
+        schema = _schema(store_format, clips, used, speeds)
+        if len(speeds) == 1:
+            encode, write_shard = encoder, partial(store_format.write_shard, schema=schema)
+        else:
+            encode, write_shard = SpeedCopies(encoder, speeds), partial(_write_copies, store_format, schema)
         outcomes = clip_outcomes(encode, clips, plan, own, num_processes, seconds_per_clip)
-        write_shard = partial(store_format.write_shard, schema=_schema(store_format, clips, used))
         fill_shards(
             folder, plan, own, outcomes, write_shard, description="encoding clips", show_progress=show_progress
         )
@@ -150,9 +165,15 @@ class ClipEncoder:
 
     def __call__(self, row: Row) -> Row | ClipFailure:
         """Encode one clip, alone: a tokenizer whose normalisation looks at the clip at hand must see no other."""
-        prepared = row if self.clip_options is None else prepare_row(row, self.clip_options)
-        if isinstance(prepared, ClipFailure):
-            return prepared
+        prepared = self.prepare(row)
+        return prepared if isinstance(prepared, ClipFailure) else self.encode_prepared(prepared)
+
+    def prepare(self, row: Row) -> Row | ClipFailure:
+        """Decode a row of a corpus; a prepared one is returned as it is."""
+        return row if self.clip_options is None else prepare_row(row, self.clip_options)
+
+    def encode_prepared(self, prepared: Row) -> Row | ClipFailure:
+        """Encode one clip that is decoded."""
         try:
             inputs = self._processed(prepared)
         except ValueError as error:
@@ -241,6 +262,24 @@ def _check_tokenizers(tokenizers: Mapping[str, PreTrainedModel]) -> None:
             raise ValueError(f"{modality}_tokenizer is in training mode, where codebooks move; call .eval() first.")
 
 
+def _check_speeds(speeds: Sequence[float], clips: Dataset, tokenizers: Mapping[str, PreTrainedModel]) -> None:
+    """Refuse copies at other speeds where pictures would have to follow, or where their column has another meaning."""
+    if len(speeds) > 1 and "visual" in tokenizers:
+        raise ValueError(
+            f"speed_factors={list(speeds)} change the sound alone, and pictures would fall out of step; leave the visual "
+            "tokenizer or speed_factors out."
+        )
+    if len(speeds) > 1 and SPEED_COLUMN in clips.column_names:
+        raise ValueError(
+            f"speed_factors={list(speeds)} would be written to a column {SPEED_COLUMN!r}, which the clips have already; "
+            f'rename theirs: clips.rename_column("{SPEED_COLUMN}", ...).'
+        )
+
+
+def _write_copies(store_format: StoreFormat, schema: pa.Schema, path: Path, clips: Iterator[list[Row]]) -> None:
+    store_format.write_shard(path, chain.from_iterable(clips), schema)
+
+
 def _plan(
     store_format: StoreFormat,
     clips: Dataset,
@@ -248,6 +287,7 @@ def _plan(
     processor: ProcessorMixin,
     options: dict[str, Any] | None,
     clips_per_shard: int,
+    speeds: Sequence[float],
 ) -> ShardPlan:
     records = {
         name: dataclasses.asdict(store_format.record(name, tokenizers[name])) if name in tokenizers else None
@@ -263,6 +303,8 @@ def _plan(
         "hop_length": processor.feature_extractor.hop_length,
         "frames_per_second": processor.video_processor.frames_per_second,
         "clip_options": options,
+        # Only where there are copies: stores of before say nothing of speeds.
+        **({"speed_factors": list(speeds)} if len(speeds) > 1 else {}),
     }
     return ShardPlan(
         kind=store_format.kind,
@@ -278,7 +320,9 @@ def _labels(clips: Dataset) -> Dataset:
     return label_columns(clips, {*MEDIA_COLUMNS, *MEDIA_FEATURES})
 
 
-def _schema(store_format: StoreFormat, clips: Dataset, tokenizers: Mapping[str, PreTrainedModel]) -> pa.Schema:
+def _schema(
+    store_format: StoreFormat, clips: Dataset, tokenizers: Mapping[str, PreTrainedModel], speeds: Sequence[float]
+) -> pa.Schema:
     kept = {
         f"{name}_{store_format.content}": List(Value(store_format.value_type(tokenizers.get(name))))
         for name in MODALITIES
@@ -287,6 +331,7 @@ def _schema(store_format: StoreFormat, clips: Dataset, tokenizers: Mapping[str, 
         "content_digest": Value("string"),
         "num_spectra": Value("int32"),
         "num_frames": Value("int32"),
+        **({SPEED_COLUMN: Value("float64")} if len(speeds) > 1 else {}),
     }
     return Features({**_labels(clips).features, **described, **kept}).arrow_schema
 
@@ -294,8 +339,9 @@ def _schema(store_format: StoreFormat, clips: Dataset, tokenizers: Mapping[str, 
 def _totals(store_format: StoreFormat, plan: ShardPlan, folder: Path) -> dict[str, Any]:
     """Steps of all clips, and whose they are, so that a split needs no look into the shards."""
     totals, speakers = {"num_spectra": 0, "num_frames": 0}, set()
+    columns = [*totals, "speaker", *speed_columns(plan.parameters)]
     for path in plan.paths(folder):
-        shard = store_format.read_columns(path, [*totals, "speaker"])
+        shard = original_rows(store_format.read_columns(path, columns), plan.parameters)
         speakers.update(shard["speaker"].to_pylist())
         for name in totals:
             totals[name] += int(shard[name].to_numpy().sum())

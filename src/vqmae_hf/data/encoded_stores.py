@@ -38,6 +38,8 @@ MANIFEST_TYPES: dict[tuple[str, ...], type | tuple[type, ...]] = {
     **{(name,): int for name in ("num_clips", "num_spectra", "num_frames")},
     ("speakers",): list,
 }
+# What only some have.
+OPTIONAL_MANIFEST_TYPES: dict[tuple[str, ...], type] = {("plan", "parameters", "speed_factors"): list}
 DAMAGED = "Copy the file again from where the store was made, or make the store again, into a new folder."
 
 
@@ -83,11 +85,12 @@ def read_store_manifest(folder: str, kind: str) -> dict[str, Any]:
 def _check_manifest(manifest: Mapping[str, Any], address: str) -> None:
     """Refuse the manifest of a finished store that lacks something, or has something of another type."""
     problems = []
-    for path, accepted in MANIFEST_TYPES.items():
+    for path, accepted in {**MANIFEST_TYPES, **OPTIONAL_MANIFEST_TYPES}.items():
         value: Any = manifest
         for key in path:
             value = value.get(key) if isinstance(value, Mapping) else None
-        if not isinstance(value, accepted) or isinstance(value, bool):
+        absent = value is None and path in OPTIONAL_MANIFEST_TYPES
+        if not absent and (not isinstance(value, accepted) or isinstance(value, bool)):
             problems.append(f"{'.'.join(path)} is {value!r}")
     tokenizers = {} if problems else manifest["plan"]["parameters"]["tokenizers"]
     problems += [

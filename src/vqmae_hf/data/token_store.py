@@ -5,11 +5,15 @@ recordings that are equal once decoded), `num_spectra`, `num_frames`, and the co
 `audio_codes` (num_spectra * codes per spectrum), `visual_codes` (num_frames * codes per frame, rows before columns); a
 modality that a clip lacks has 0 steps and an empty list. `token_store.json` says which tokenizers made them, so that the
 codes of one are never taken for those of another.
+
+A store may hold copies of its clips at other speeds, see `speed_copies`. Numbers of clips and steps, and whatever opens a
+store with `load_token_store`, know nothing of them; training draws from those that `load_speed_copies` gives.
 """
 
 import dataclasses
 from pathlib import Path
 
+import numpy as np
 from datasets import Dataset
 from transformers import PreTrainedModel
 
@@ -23,11 +27,13 @@ from vqmae_hf.data.encoded_stores import (
     tokenizer_records,
 )
 from vqmae_hf.data.shards import plan_from_manifest
+from vqmae_hf.data.speed_copies import ORIGINAL, SPEED_COLUMN
 
 __all__ = [
     "TokenStoreInfo",
     "TokenizerRecord",
     "check_token_store",
+    "load_speed_copies",
     "load_token_store",
     "read_token_store_info",
     "shard_addresses",
@@ -48,7 +54,8 @@ class TokenizerRecord:
 
 @dataclasses.dataclass(frozen=True)
 class TokenStoreInfo:
-    """The head of a store: its tokenizers (None for a modality it lacks), its rates, its totals, who speaks."""
+    """The head of a store: its tokenizers (None for a modality it lacks), its rates, its totals, who speaks, and at which
+    speeds there are copies of each clip, the clip itself (1) first."""
 
     audio: TokenizerRecord | None
     visual: TokenizerRecord | None
@@ -59,6 +66,7 @@ class TokenStoreInfo:
     num_spectra: int
     num_frames: int
     speakers: tuple[str, ...]
+    speed_factors: tuple[float, ...] = (ORIGINAL,)
 
 
 def read_token_store_info(folder: str | Path) -> TokenStoreInfo:
@@ -69,7 +77,11 @@ def read_token_store_info(folder: str | Path) -> TokenStoreInfo:
         IncompleteStoreError: its making was interrupted.
     """
     manifest = read_store_manifest(str(folder), KIND)
-    return TokenStoreInfo(**tokenizer_records(manifest, TokenizerRecord), **rates_and_totals(manifest))
+    return TokenStoreInfo(
+        **tokenizer_records(manifest, TokenizerRecord),
+        **rates_and_totals(manifest),
+        speed_factors=tuple(manifest["plan"]["parameters"].get("speed_factors", [ORIGINAL])),
+    )
 
 
 def load_token_store(
@@ -88,7 +100,7 @@ def load_token_store(
         cache_dir: where `datasets` keeps its memory-mapped copy; default: its usual cache.
 
     Returns:
-        The dataset described at the head of this module, memory-mapped.
+        The dataset described at the head of this module, memory-mapped: one row per clip, without copies.
 
     Raises:
         StaleStoreError: the codes are those of another tokenizer.
@@ -96,7 +108,21 @@ def load_token_store(
         DamagedStoreError: its manifest or a shard is cut off or holds something else; the message names the file.
     """
     check_token_store(folder, audio_tokenizer=audio_tokenizer, visual_tokenizer=visual_tokenizer)
-    return load_shards("parquet", shard_addresses(folder), cache_dir)
+    rows = load_shards("parquet", shard_addresses(folder), cache_dir)
+    if len(read_token_store_info(folder).speed_factors) == 1:
+        return rows
+    return rows.select(np.flatnonzero(np.asarray(rows[SPEED_COLUMN][:]) == ORIGINAL))
+
+
+def load_speed_copies(folder: str | Path, *, cache_dir: str | Path | None = None) -> Dataset | None:
+    """The copies of the clips of a store at other speeds, in rows like theirs; None for a store without any.
+
+    Arguments and errors as of `load_token_store`.
+    """
+    if len(read_token_store_info(folder).speed_factors) == 1:
+        return None
+    rows = load_shards("parquet", shard_addresses(folder), cache_dir)
+    return rows.select(np.flatnonzero(np.asarray(rows[SPEED_COLUMN][:]) != ORIGINAL))
 
 
 def shard_addresses(folder: str | Path) -> list[str]:

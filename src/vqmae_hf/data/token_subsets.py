@@ -9,12 +9,22 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import parquet
 
-from vqmae_hf.data.shards import atomic_path, close_folder, digest_rows, is_complete, open_folder, plan_from_manifest
+from vqmae_hf.data.shards import (
+    ShardPlan,
+    atomic_path,
+    close_folder,
+    digest_rows,
+    is_complete,
+    open_folder,
+    plan_from_manifest,
+)
+from vqmae_hf.data.speed_copies import original_rows, speed_columns
 from vqmae_hf.data.token_store import KIND, TokenStoreInfo, read_token_store_info
 
 
 def write_token_subset(store: str | Path, folder: str | Path, clip_ids: Collection[str]) -> TokenStoreInfo:
-    """Copy the rows of some clips to a store of their own; interrupted calls go on with the shards that are missing.
+    """Copy the rows of some clips to a store of their own, with those of their copies at other speeds; interrupted calls go
+    on with the shards that are missing.
 
     Args:
         store: a local token store.
@@ -39,7 +49,7 @@ def write_token_subset(store: str | Path, folder: str | Path, clip_ids: Collecti
     if not is_complete(folder, plan):
         for shard in plan.pending(folder):
             _copy_rows(source.path(store, shard), plan.path(folder, shard), pa.array(kept, type=pa.string()))
-        close_folder(folder, plan, _totals(plan.paths(folder)))
+        close_folder(folder, plan, _totals(folder, plan))
     return read_token_store_info(folder)
 
 
@@ -61,9 +71,10 @@ def _copy_rows(source: Path, target: Path, kept: pa.Array) -> None:
             writer.write_table(rows)
 
 
-def _totals(paths: Sequence[Path]) -> dict[str, object]:
+def _totals(folder: Path, plan: ShardPlan) -> dict[str, object]:
     """What the manifest of a store says of its clips."""
-    tables = [parquet.read_table(path, columns=["speaker", "num_spectra", "num_frames"]) for path in paths]
+    columns = ["speaker", "num_spectra", "num_frames", *speed_columns(plan.parameters)]
+    tables = [original_rows(parquet.read_table(path, columns=columns), plan.parameters) for path in plan.paths(folder)]
     return {
         "num_clips": sum(map(len, tables)),
         "num_spectra": sum(pc.sum(table["num_spectra"]).as_py() or 0 for table in tables),

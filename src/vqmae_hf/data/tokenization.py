@@ -1,6 +1,6 @@
 """From media to a token store: clips decoded, cropped and tokenized by processes that share the work."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,7 @@ def write_token_store(
     rank: int = 0,
     num_ranks: int = 1,
     show_progress: bool = True,
+    speed_factors: Sequence[float] | None = None,
 ) -> TokenStoreInfo | None:
     """Encode the clips of a corpus, or clips that are prepared, with frozen tokenizers, and keep the codes.
 
@@ -57,6 +58,8 @@ def write_token_store(
         seconds_per_clip: with more processes than one, a clip that takes longer is left out; None waits for ever.
         rank, num_ranks: this rank among those that share the work.
         show_progress: draw a progress bar.
+        speed_factors: of sound alone: one copy of each clip at each of these speeds besides, 1 among them, such as
+            (0.9, 1, 1.1), for `load_speed_copies` and training; everything else sees the clips as they are.
 
     Returns:
         The head of the store, which `load_token_store` opens; None where other ranks have not finished theirs.
@@ -64,7 +67,8 @@ def write_token_store(
     Raises:
         StaleStoreError: the folder holds codes of other clips or other tokenizers, or of clips decoded otherwise.
         NoClipPreparedError: every single clip failed.
-        ValueError: no tokenizer, a tokenizer left in training mode, options for clips that are prepared already.
+        ValueError: no tokenizer, a tokenizer left in training mode, options for clips that are prepared already, speed
+            factors that are none or beside pictures.
     """
     written = write_store(
         TokenFormat(),
@@ -79,6 +83,7 @@ def write_token_store(
         rank=rank,
         num_ranks=num_ranks,
         show_progress=show_progress,
+        speed_factors=speed_factors,
     )
     return read_token_store_info(folder) if written else None
 

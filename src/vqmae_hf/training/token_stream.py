@@ -11,7 +11,7 @@ from datasets import Dataset as TokenStore
 from pyarrow import parquet
 from torch.utils.data import IterableDataset, get_worker_info
 
-from vqmae_hf.data.token_store import shard_addresses
+from vqmae_hf.data.token_store import read_token_store_info, shard_addresses
 from vqmae_hf.modeling.configuration_vqmae import VQMAEConfig
 from vqmae_hf.training.token_batches import Item, WindowCutter, split_lists
 
@@ -34,7 +34,7 @@ class StreamedTokenWindows(IterableDataset):
         rank, num_ranks: this process among those that train together.
 
     Raises:
-        ValueError: fewer shards than readers (when iterated).
+        ValueError: a store with copies at other speeds; fewer shards than readers (when iterated).
         FileNotFoundError, IncompleteStoreError: no store there, or not a whole one.
     """
 
@@ -50,7 +50,7 @@ class StreamedTokenWindows(IterableDataset):
         rank: int = 0,
         num_ranks: int = 1,
     ):
-        self.shards = shard_addresses(folder)
+        self.shards = streamed_addresses(folder)
         self.cutter = WindowCutter(config, modalities)
         self.speakers = speakers
         self.seed = seed
@@ -115,6 +115,21 @@ class StreamedTokenWindows(IterableDataset):
                 yield shard, row, clip
 
 
+def streamed_addresses(folder: str) -> list[str]:
+    """Addresses of the shards of a store that can be streamed.
+
+    Raises:
+        ValueError: it holds copies at other speeds, of which a stream would take each for a clip.
+    """
+    speeds = read_token_store_info(folder).speed_factors
+    if len(speeds) > 1:
+        raise ValueError(
+            f"{folder} holds copies of its clips at the speeds {list(speeds)}, which cannot be streamed; train without "
+            "--stream, or tokenize the corpus without speed_factors."
+        )
+    return shard_addresses(folder)
+
+
 def read_shard(
     address: str, modalities: Sequence[str], speakers: Collection[str] | None = None
 ) -> tuple[pa.Table, np.ndarray]:
@@ -143,7 +158,7 @@ def read_shard(
 def read_some_clips(folder: str, speakers: Collection[str], modalities: Sequence[str], at_most: int) -> TokenStore:
     """The first clips of some speakers, in memory, in the order of the store: what a streaming run validates on."""
     tables, found = [], 0
-    for address in shard_addresses(folder):
+    for address in streamed_addresses(folder):
         table, _ = read_shard(address, modalities, speakers)
         tables.append(table[: at_most - found])
         found += len(tables[-1])
