@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from datasets import Dataset
+from datasets import Dataset, concatenate_datasets
 from torch.utils.data import DataLoader
 
 from vqmae_hf import VQMAEConfig
@@ -167,6 +167,60 @@ def test_time_masking_hides_whole_tubes_and_leaves_one():
         assert (batch["audio_attention_mask"].sum(1) > 0).all()
         shares.append(1 - frames[0].float().mean().item())
     assert np.mean(shares) == pytest.approx(0.5, abs=0.1)
+
+
+def make_copies(store, speeds=(0.9, 1.1)):
+    """Copies of the clips, in reverse order, whose codes say at which speed they are: 50 for 0.9, 51 for 1.1."""
+    rows = []
+    for row in store:
+        for number, speed in enumerate(speeds):
+            S = round(row["num_spectra"] / speed)
+            codes = np.full(64 * S, 50 + number)
+            rows.append({**row, "num_spectra": S, "audio_codes": codes, "num_frames": 0, "visual_codes": []})
+    return Dataset.from_list(rows[::-1], features=store.features)
+
+
+def test_a_clip_or_one_of_its_copies_is_drawn_in_every_epoch():
+    config = VQMAEConfig.from_preset("speech-6", audio_num_spectra=40, audio_codebook_size=64)
+    store = make_store([15] * 12, visual=False)
+    others = Dataset.from_dict({**store.to_dict(), "clip_id": [f"other{i}" for i in range(12)]}, store.features)
+    copies = concatenate_datasets([make_copies(others), make_copies(store)])
+    data = TokenWindows(store, config, modalities=["audio"], seed=1, copies=copies)
+    assert len(data) == 12
+    assert data.store["clip_id"][:] == store["clip_id"][:]
+    drawn = []
+    for epoch in range(60):
+        data.set_epoch(epoch)
+        items = data.__getitems__(range(12))
+        assert [item["label"] for item in items] == store["emotion"][:]
+        drawn.append([int(item["audio_codes"][0, 0]) for item in items])
+        # The window of 40 holds all of a clip of 30 and of its copies.
+        assert {len(item["audio_codes"]) for item in items} <= {30, 33, 27}
+    drawn = np.array(drawn)  # 0: the clip itself
+    for code in (0, 50, 51):
+        assert np.mean(drawn == code) == pytest.approx(1 / 3, abs=0.06)
+    assert all(len(set(clip)) == 3 for clip in drawn.T)
+    data.set_epoch(7)
+    assert [int(data[i]["audio_codes"][0, 0]) for i in (3, 0, 11)] == drawn[7][[3, 0, 11]].tolist()
+
+
+def test_windows_of_copies_are_within_them_and_evaluation_takes_none():
+    config = VQMAEConfig.from_preset("speech-6", audio_num_spectra=40, audio_codebook_size=64)
+    store = make_store([20] * 4, visual=False)
+    copies = make_copies(store)
+    data = TokenWindows(store, config, modalities=["audio"], copies=copies)
+    lengths = set()
+    for epoch in range(30):
+        data.set_epoch(epoch)
+        lengths |= {(int(i["audio_codes"][0, 0]), len(i["audio_codes"])) for i in data.__getitems__(range(4))}
+    assert {length for code, length in lengths if code == 50} == {40}  # of 44
+    assert {length for code, length in lengths if code == 51} == {36}
+    plain = TokenWindows(store, config, modalities=["audio"])
+    none = TokenWindows(store, config, modalities=["audio"], copies=copies.select([]))
+    for one, other in zip(plain.__getitems__(range(4)), none.__getitems__(range(4)), strict=True):
+        np.testing.assert_array_equal(one["audio_codes"], other["audio_codes"])
+    with pytest.raises(ValueError, match='copies: found some beside windows="all"'):
+        TokenWindows(store, config, modalities=["audio"], windows="all", copies=copies)
 
 
 def test_an_audio_only_model_counts_in_spectra():

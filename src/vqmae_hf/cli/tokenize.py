@@ -36,6 +36,10 @@ def tokenize(
         list[str] | None,
         typer.Option(help="Option of the corpus loader as NAME=VALUE, e.g. vocal_channel=song. Repeatable."),
     ] = None,
+    speed_factor: Annotated[
+        list[float] | None,
+        typer.Option(help="Keep each clip, of sound alone, at this speed too, for training, e.g. 0.9. Repeatable."),
+    ] = None,
     seconds_per_clip: Annotated[
         float, typer.Option(help="A clip that takes longer is left out; 0 waits for ever.")
     ] = 600.0,
@@ -60,6 +64,8 @@ def tokenize(
         usage_error("name either a model, which brings its tokenizers, or tokenizers", "--model")
     if model is not None and latents:
         usage_error("with --latents name the tokenizers themselves", "--model")
+    if latents and speed_factor:
+        usage_error("latents are kept at one speed", "--speed-factor")
 
     from vqmae_hf.cli.checkpoints import quieten_transformers
     from vqmae_hf.cli.descriptions import describe_path
@@ -87,7 +93,9 @@ def tokenize(
         info: Any = encode_corpus.run(build_arguments(EncodeArguments, latent_store=str(store), **shared))
     else:
         tokenizers = None if model is None else load_inner_tokenizers(model)
-        info = tokenize_corpus.run(build_arguments(TokenizeArguments, token_store=str(store), **shared), tokenizers)
+        speeds = sorted({1.0, *speed_factor}) if speed_factor else None
+        arguments = build_arguments(TokenizeArguments, token_store=str(store), speed_factors=speeds, **shared)
+        info = tokenize_corpus.run(arguments, tokenizers)
     if info is None:
         return None  # another rank finishes the store, and reports
     described = describe_path(store)

@@ -5,7 +5,7 @@
 | `title` | heading of the table |
 | `base` | experiment whose values are the defaults; its systems are there for `like`, those listed here are run |
 | `modalities` | of "audio", "visual"; what networks and histograms of codes look at |
-| `data` | see `DATA_KEYS`; `synthetic` holds arguments of `write_synthetic_corpus` |
+| `data` | see `DATA_KEYS`; `synthetic` holds arguments of `write_synthetic_corpus`, `speed_factors` is one of `tokenize` |
 | `tokenizers` | by modality: a checkpoint, or `recipe` and arguments of its training program, run in each fold |
 | `folds` | a name of `FIXED_FOLDS`, or a number of folds to deal |
 | `folds_run` | how many of them are run, the first ones; default: all |
@@ -28,6 +28,7 @@ from typing import Any
 import yaml
 
 from vqmae_hf.data.fixed_folds import FIXED_FOLDS
+from vqmae_hf.data.speed_copies import speed_factor_problems
 from vqmae_hf.experiments.features import FEATURES
 from vqmae_hf.experiments.nested_values import merge, unknown_names
 from vqmae_hf.modeling.configuration_vqmae import VQMAEConfig
@@ -41,7 +42,10 @@ from vqmae_hf.training.recipes import read_recipe
 
 FILES = Path(__file__).parent / "files"
 MODALITIES = ("audio", "visual")
-DATA_KEYS = ("corpus", "corpus_root", "corpus_options", "clip_options", "face_size", "clips_dir", "synthetic")
+DATA_KEYS = (
+    *("corpus", "corpus_root", "corpus_options", "clip_options", "face_size", "clips_dir", "synthetic"),
+    "speed_factors",
+)
 EXPERIMENT_KEYS = {
     *("title", "base", "modalities", "data", "tokenizers", "folds", "folds_run", "seeds", "model"),
     *("pretraining", "finetuning", "systems", "comparisons"),
@@ -300,6 +304,9 @@ def _experiment_problems(values: Mapping[str, Any]) -> list[str]:
     if not any(data.get(name) for name in ("clips_dir", "corpus_root")) and data.get("corpus") != "synthetic":
         problems.append("data needs clips_dir, or corpus and corpus_root; only the corpus 'synthetic' is made")
     modalities = values.get("modalities", [])
+    problems += [f"data.{problem}" for problem in speed_factor_problems(data.get("speed_factors"))]
+    if data.get("speed_factors") and "visual" in modalities:
+        problems.append("data.speed_factors are of sound alone; with pictures, leave them out")
     problems += unknown_names("modality", modalities, MODALITIES)
     folds, seeds = values.get("folds"), values.get("seeds")
     is_number = isinstance(folds, int) and folds >= 3

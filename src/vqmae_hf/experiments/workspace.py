@@ -161,12 +161,13 @@ class Workspace(StepFolders):
         by those that the file names."""
         tokenizers = {modality: self._tokenizer(modality, fold) for modality in self.experiment.modalities}
         named = {f"{modality}_tokenizer": folder for modality, folder in tokenizers.items()}
-        spec = {**{name: self.name_of(folder) for name, folder in named.items()}, "clips": self._clips_id}
+        speeds = self.experiment.data.get("speed_factors")
+        options = {} if speeds is None else {"speed_factors": speeds}
+        spec = {**{name: self.name_of(folder) for name, folder in named.items()}, "clips": self._clips_id, **options}
 
         def make(folder: Path) -> None:
-            tokenize_corpus.run(
-                build_arguments(TokenizeArguments, clips_dir=str(self.clips_folder), token_store=str(folder), **named)
-            )
+            arguments = {"clips_dir": str(self.clips_folder), "token_store": str(folder), **named, **options}
+            tokenize_corpus.run(build_arguments(TokenizeArguments, **arguments))
 
         store = str(self.once("tokens", spec, make))
         return Tokens(store, named.get("audio_tokenizer"), named.get("visual_tokenizer"))
@@ -208,7 +209,8 @@ class Workspace(StepFolders):
         tables = (
             parquet.read_table(path, columns=["clip_id", "speaker"]) for path in shard_addresses(tokens.token_store)
         )
-        return sorted(row["clip_id"] for table in tables for row in table.to_pylist() if row["speaker"] in known)
+        # A set: a clip and its copies at other speeds have one name.
+        return sorted({row["clip_id"] for table in tables for row in table.to_pylist() if row["speaker"] in known})
 
     # ---- networks ----
 

@@ -16,6 +16,7 @@ from transformers import IntervalStrategy, TrainingArguments
 
 from vqmae_hf.data.corpora import corpus_names
 from vqmae_hf.data.fixed_folds import FIXED_FOLDS
+from vqmae_hf.data.speed_copies import speed_factor_problems
 
 JSON_FIELDS = ("corpus_options", "clip_options", "model_overrides")
 
@@ -421,3 +422,10 @@ class TokenizeArguments(EncodingArguments):
     store_argument: ClassVar[str] = "token_store"
 
     token_store: str | None = option(None, "Folder of the token store to write.")
+    speed_factors: list[float] | None = option(
+        None,
+        "Speeds at which to keep each clip, of sound alone, e.g. 0.9 1 1.1: training draws one of the copies in each epoch.",
+    )
+
+    def problems(self) -> list[str]:
+        return [*super().problems(), *speed_factor_problems(self.speed_factors)]

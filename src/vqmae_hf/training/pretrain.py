@@ -7,7 +7,7 @@ from PIL import Image
 from transformers import set_seed
 
 from vqmae_hf.data.splits import split_speakers
-from vqmae_hf.data.token_store import check_token_store, load_token_store, read_token_store_info
+from vqmae_hf.data.token_store import check_token_store, load_speed_copies, load_token_store, read_token_store_info
 from vqmae_hf.evaluation.pictures import frame_strip, named_rows, spectrogram
 from vqmae_hf.evaluation.reconstructions import MaskedValues, decode_masked_codes, predict_masked_codes
 from vqmae_hf.modeling.configuration_vqmae import VQMAEConfig
@@ -67,7 +67,7 @@ def start_heads_from_codebooks(model: VQMAEForPreTraining) -> None:
 def load_windows(args: PretrainArguments, config: VQMAEConfig) -> tuple[TokenWindows, TokenWindows | None]:
     """Windows of the training and of the validation speakers, from a copy of the store on this machine."""
     parts = split_speakers_of(load_token_store(args.token_store), args)
-    train_data = TokenWindows(parts["train"], config, seed=args.seed)
+    train_data = TokenWindows(parts["train"], config, seed=args.seed, copies=load_speed_copies(args.token_store))
     if "validation" not in parts:
         return train_data, None
     return train_data, TokenWindows(parts["validation"], config, windows="all")

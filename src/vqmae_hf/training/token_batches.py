@@ -1,6 +1,6 @@
 """What the masked autoencoder and the classifier train on: windows of a token store.
 
-Every draw (window, mask, dropped modality) depends on the seed, the epoch and the clips of the batch and on nothing
+Every draw (copy, window, mask, dropped modality) depends on the seed, the epoch and the clips of the batch and on nothing
 else, so that a resumed run equals an uninterrupted one and validation always asks the same.
 
 Letters: B windows of a batch, T frames, S spectra, C codes per spectrum, G x G codes per frame.
@@ -12,12 +12,15 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from datasets import Dataset as TokenStore
+from datasets import concatenate_datasets
 from torch.utils.data import Dataset
 
 from vqmae_hf.modeling.clip_windows import plan_windows
 from vqmae_hf.modeling.configuration_vqmae import VQMAEConfig
 
 Item = dict[str, Any]
+# Tells the draw of a copy from that of a window, whose seed is otherwise the same.
+COPY_DRAW = 1
 
 
 class WindowCutter:
@@ -90,9 +93,11 @@ class TokenWindows(Dataset):
         windows: "random" draws one window per clip and epoch, for training; "all" yields every window, side by side,
             the last one ending with its clip.
         seed: of the draws.
+        copies: as of `load_speed_copies`, for random windows: in each epoch one of a clip and its copies is drawn. Those
+            of clips that are not in `store` are left out.
 
     Attributes:
-        store: the rows that are used, in order.
+        store: the rows that are used, in order, without copies.
         clip_index: (number of items,) the row of `store` that each item is cut from.
     """
 
@@ -106,11 +111,12 @@ class TokenWindows(Dataset):
         modalities: Sequence[str] = ("audio", "visual"),
         windows: Literal["random", "all"] = "random",
         seed: int = 0,
+        copies: TokenStore | None = None,
     ):
         self.cutter = self.cutter_class(config, modalities)
         self.seed = seed
         self.epoch = 0
-        lengths = self.cutter.length(np.asarray(store["num_frames"][:]), np.asarray(store["num_spectra"][:]))
+        lengths = self._lengths_of(store)
         present = np.flatnonzero(lengths)
         if not len(present):
             wanted = " and ".join(self.cutter.modalities)
@@ -120,10 +126,31 @@ class TokenWindows(Dataset):
         self._rows = self.store.with_format("arrow")
         self._starts: np.ndarray | None = None
         self.clip_index = np.arange(len(present))
+        self._row_lengths = self.lengths
+        self._copy_places: np.ndarray | None = None
+        if copies is not None:
+            if windows == "all":
+                raise ValueError(
+                    'copies: found some beside windows="all", which asks of clips as they are; leave them out.'
+                )
+            self._add_copies(copies)
         if windows == "all":
             window = self.cutter.window_frames
             plan = plan_windows(self.lengths.tolist(), window, window)
             self.clip_index, self._starts = plan.clip_index.numpy(), plan.starts.numpy()
+
+    def _lengths_of(self, store: TokenStore) -> np.ndarray:
+        return self.cutter.length(np.asarray(store["num_frames"][:]), np.asarray(store["num_spectra"][:]))
+
+    def _add_copies(self, copies: TokenStore) -> None:
+        """Put the copies of clip i behind all clips, as rows `_copy_places[i]` to `_copy_places[i + 1]`."""
+        clip_of = {clip_id: i for i, clip_id in enumerate(self.store["clip_id"][:])}
+        owners = np.array([clip_of.get(clip_id, -1) for clip_id in copies["clip_id"][:]], dtype=np.int64)
+        order = np.argsort(owners, kind="stable")[np.count_nonzero(owners < 0) :]
+        copies = copies.select(order)
+        self._rows = concatenate_datasets([self.store, copies]).with_format("arrow")
+        self._row_lengths = np.concatenate([self.lengths, self._lengths_of(copies)])
+        self._copy_places = len(self.store) + np.searchsorted(owners[order], np.arange(len(self.store) + 1))
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch's draws."""
@@ -137,24 +164,33 @@ class TokenWindows(Dataset):
 
     def __getitems__(self, indices: Sequence[int]) -> list[Item]:
         """Items of a whole batch from one look-up in the store."""
-        clips = self.clip_index[np.asarray(indices)]
-        rows = self._rows[clips.tolist()]
+        clips = self.clip_index[np.asarray(indices)].tolist()
+        places = [self._draw_row(i, clip) for i, clip in zip(indices, clips, strict=True)]
+        rows = self._rows[places]
         names = [f"{name}_{self.cutter.content}" for name in self.cutter.modalities]
         columns = {name: split_lists(rows[name]) for name in names}
         if "emotion" in rows.column_names:
             columns["emotion"] = rows["emotion"].to_pylist()
         items = []
-        for place, (i, clip) in enumerate(zip(indices, clips.tolist(), strict=True)):
-            row = {name: values[place] for name, values in columns.items()}
-            item = self.cutter.cut(row, self._start(i, clip))
+        for at, (i, place) in enumerate(zip(indices, places, strict=True)):
+            row = {name: values[at] for name, values in columns.items()}
+            item = self.cutter.cut(row, self._start(i, place))
             items.append({**item, "visit": (self.epoch, int(i)), "training": self._starts is None})
         return items
 
-    def _start(self, i: int, clip: int) -> int:
+    def _draw_row(self, i: int, clip: int) -> int:
+        """The row that item i is cut from: its clip, or one of the clip's copies, each as often."""
+        if self._copy_places is None:
+            return clip
+        first, end = self._copy_places[clip : clip + 2].tolist()
+        draw = np.random.default_rng((self.seed, self.epoch, i, COPY_DRAW))
+        return [clip, *range(first, end)][int(draw.integers(1 + end - first))]
+
+    def _start(self, i: int, row: int) -> int:
         """First frame of item i."""
         if self._starts is not None:
             return int(self._starts[i])
-        return self.cutter.random_start(self.lengths[clip], (self.seed, self.epoch, i))
+        return self.cutter.random_start(self._row_lengths[row], (self.seed, self.epoch, i))
 
 
 class CodeCollator:

@@ -31,7 +31,9 @@ def run(args: TokenizeArguments, tokenizers: dict[str, PreTrainedModel] | None =
     Returns:
         The head of the store; None on ranks that other ranks have outlasted.
     """
-    return encode_clips(args, write_token_store, args.token_store, VQMAEProcessor, tokenizers)
+    return encode_clips(
+        args, write_token_store, args.token_store, VQMAEProcessor, tokenizers, speed_factors=args.speed_factors
+    )
 
 
 def encode_clips(
