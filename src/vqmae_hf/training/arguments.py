@@ -330,6 +330,9 @@ class FinetuneArguments(TokenStageArguments):
     time_masking: float = option(
         0.0, "Share of the time steps of tubes hidden from each training clip, in each modality on its own."
     )
+    tube_masking: float = option(
+        0.0, "Share of the tubes hidden from the encoder in each training clip, in each modality; 0.5 halves its cost."
+    )
     mixup_alpha: float = option(
         0.0, "Above 0: random tubes come from another clip of the batch, as many as a draw of Beta(alpha, alpha) says."
     )
@@ -362,7 +365,7 @@ class FinetuneArguments(TokenStageArguments):
             )
         if self.pretrained is None and self.audio_tokenizer is None and self.visual_tokenizer is None:
             problems.append("pretrained is needed, or, to start from scratch, the tokenizers of the store")
-        for name in ("modality_dropout", "time_masking"):
+        for name in ("modality_dropout", "time_masking", "tube_masking"):
             if not 0 <= getattr(self, name) < 1:
                 problems.append(f"{name}={getattr(self, name)} is a share, at least 0 and below 1")
         if self.modality_dropout and len(self.modalities) < 2:

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from transformers import EarlyStoppingCallback, set_seed
 
 from vqmae_hf.data.shards import write_json
-from vqmae_hf.data.token_store import check_token_store, load_token_store, read_token_store_info
+from vqmae_hf.data.token_store import check_token_store, load_speed_copies, load_token_store, read_token_store_info
 from vqmae_hf.evaluation.clip_reports import clip_report
 from vqmae_hf.evaluation.metrics import make_compute_metrics, pool_windows
 from vqmae_hf.modeling.configuration_vqmae import VQMAEConfig
@@ -49,7 +49,8 @@ def run(args: FinetuneArguments) -> FinetuneResult:
     check_token_store(args.token_store, **expected)
     parts = split_speakers_of(store, args)
     parts["train"] = keep_labels(parts["train"], args.label_share, args.seed)
-    train_data = TokenWindows(parts["train"], model.config, modalities=args.modalities, seed=args.seed)
+    copies = load_speed_copies(args.token_store)
+    train_data = TokenWindows(parts["train"], model.config, modalities=args.modalities, seed=args.seed, copies=copies)
     validation_data = TokenWindows(parts["validation"], model.config, modalities=args.modalities, windows="all")
     freeze_layers(model, args.frozen_layers)
     merge_lora = add_lora(model, args.lora_rank) if args.lora_rank else None
@@ -63,6 +64,7 @@ def run(args: FinetuneArguments) -> FinetuneResult:
             model.config,
             modality_dropout=args.modality_dropout,
             time_masking=args.time_masking,
+            tube_masking=args.tube_masking,
             mixup_alpha=args.mixup_alpha,
             seed=args.seed,
         ),

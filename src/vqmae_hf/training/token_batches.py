@@ -7,6 +7,7 @@ Letters: B windows of a batch, T frames, S spectra, C codes per spectrum, G x G 
 """
 
 from collections.abc import Mapping, Sequence
+from math import prod
 from typing import Any, Literal
 
 import numpy as np
@@ -17,6 +18,7 @@ from torch.utils.data import Dataset
 
 from vqmae_hf.modeling.clip_windows import plan_windows
 from vqmae_hf.modeling.configuration_vqmae import VQMAEConfig
+from vqmae_hf.training.hidden_tubes import draw_hidden_tubes
 
 Item = dict[str, Any]
 # Tells the draw of a copy from that of a window, whose seed is otherwise the same.
@@ -252,8 +254,10 @@ class ClassificationCollator(CodeCollator):
         modality_dropout: share of the batches that lack one of two modalities, each as often.
         time_masking: share of each clip's time steps of tubes whose attention mask becomes 0, per modality; one real
             step is always left.
+        tube_masking: share of each clip's tubes that `audio_mask` and `visual_mask`, (B, L) bool, hide from the encoder;
+            see `draw_hidden_tubes`.
         mixup_alpha: above 0, each clip of a training batch gets random tubes of another one, a share of
-            1 - Beta(mixup_alpha, mixup_alpha), and `labels` are (B, C) float32 shares of the classes.
+            1 - Beta(mixup_alpha, mixup_alpha), and `labels` are (B, C) float32 shares of the classes in what is visible.
         seed: of the draws.
     """
 
@@ -263,12 +267,14 @@ class ClassificationCollator(CodeCollator):
         *,
         modality_dropout: float = 0.0,
         time_masking: float = 0.0,
+        tube_masking: float = 0.0,
         mixup_alpha: float = 0.0,
         seed: int = 0,
     ):
         super().__init__(config)
         self.modality_dropout = modality_dropout
         self.time_masking = time_masking
+        self.tube_masking = tube_masking
         self.mixup_alpha = mixup_alpha
         self.seed = seed
 
@@ -279,6 +285,9 @@ class ClassificationCollator(CodeCollator):
         if training and self.time_masking:
             for modality in _modalities(items):
                 self._mask_times(batch, modality, draw)
+        if training and self.tube_masking:
+            for modality in _modalities(items):
+                self._hide_tubes(batch, modality, draw)
         batch["labels"] = torch.tensor([item["label"] for item in items])
         if training and self.mixup_alpha:
             self._mix_tubes(batch, draw)
@@ -300,13 +309,32 @@ class ClassificationCollator(CodeCollator):
             both = (mask & mask[partner]).view(*mask.shape, *[1] * (codes.dim() - 2))
             keep = keep | ~both
             batch[f"{modality}_codes"] = torch.where(keep, codes, codes[partner])
+            seen = self._visible_codes(batch, modality)
             # Every modality counts alike, however many codes it has.
             there = mask.any(dim=1).float()
-            kept += there * (keep.flatten(2).float().mean(dim=2) * mask).sum(dim=1) / mask.sum(dim=1).clamp(min=1)
+            own, all_seen = ((part.flatten(2).float().mean(dim=2) * mask).sum(dim=1) for part in (keep & seen, seen))
+            kept += there * own / torch.where(there > 0, all_seen, 1)
             real += there
         share = (kept / real.clamp(min=1)).unsqueeze(1)  # (B, 1)
         labels = torch.nn.functional.one_hot(batch["labels"], self.config.num_labels).float()
         batch["labels"] = share * labels + (1 - share) * labels[partner]
+
+    def _visible_codes(self, batch: dict[str, torch.Tensor], modality: str) -> torch.Tensor:
+        """Which codes lie in tubes that are not hidden: (B, steps, ...) bool."""
+        hidden = batch.get(f"{modality}_mask")
+        if hidden is None:
+            return torch.ones_like(batch[f"{modality}_codes"], dtype=torch.bool)
+        return self._over_codes(~hidden.view(self._tube_grid(modality, len(hidden))), modality)
+
+    def _hide_tubes(self, batch: dict[str, torch.Tensor], modality: str, draw: np.random.Generator) -> None:
+        codes = batch.get(f"{modality}_codes")
+        if codes is None:
+            return
+        B, num_times, *places = self._tube_grid(modality, len(codes))
+        mask = batch.get(f"{modality}_attention_mask", torch.ones(codes.shape[:2], dtype=torch.long))
+        real_times = mask.view(B, num_times, -1).any(dim=2).numpy()
+        real = real_times.repeat(prod(places), axis=1)  # (B, L), places running fastest
+        batch[f"{modality}_mask"] = torch.from_numpy(draw_hidden_tubes(real, self.tube_masking, draw))
 
     def _tube_grid(self, modality: str, B: int) -> tuple[int, ...]:
         """Numbers of tubes along time and place."""
