@@ -191,12 +191,12 @@ def test_two_processes_compare_the_clips_of_both(tmp_path):
     first, second = run_in_two_processes(contrast_clips, tmp_path)
     assert first["world_size"] == second["world_size"] == 2
     all_vectors, all_real = contrastive_clips()
-    for name, real in (("all", None), ("real", all_real.flatten())):
-        vectors = all_vectors.flatten(1, 2).requires_grad_()
+    for name, real in (("all", None), ("real", torch.cat(all_real))):
+        vectors = torch.cat(all_vectors, dim=1).requires_grad_()
         loss = info_nce(vectors[0], vectors[1], 0.5, real)
         loss.backward()
         both = [process["result"] for process in (first, second)]
-        # Both processes have as many pairs, so that the mean of their means is the mean over all.
+        # Though one process has fewer pairs, what DistributedDataParallel averages is the mean over all.
         torch.testing.assert_close(sum(result[f"{name}_loss"] for result in both) / 2, loss.detach())
         # DistributedDataParallel averages what the backward passes of both sent to a clip.
         gradient = torch.cat([result[f"{name}_gradient"] for result in both], dim=1) / 2

@@ -257,13 +257,15 @@ def test_codes_in_use_are_not_moved_by_revival():
 
 
 def test_two_processes_learn_the_codebook_of_one_with_both_batches(tmp_path):
-    single = seeded_quantizer()
-    for batch in quantizer_batches():
-        single(batch.flatten(0, 1))
+    singles = {"plain": seeded_quantizer(), "reviving": seeded_quantizer(0.5)}
+    for single in singles.values():
+        torch.manual_seed(100)
+        for batch in quantizer_batches():
+            single(torch.cat(batch))
     first, second = run_in_two_processes(train_quantizers, tmp_path)
     assert first["world_size"] == second["world_size"] == 2
     for name in ("plain", "reviving"):
         assert_same(first["result"][name], second["result"][name])
-    for name, expected in single.state_dict().items():
-        torch.testing.assert_close(first["result"]["plain"][name], expected, rtol=1e-5, atol=1e-6)
+        for key, expected in singles[name].state_dict().items():
+            torch.testing.assert_close(first["result"][name][key], expected, rtol=1e-5, atol=1e-6)
     assert not torch.equal(first["result"]["plain"]["codebook"], first["result"]["reviving"]["codebook"])

@@ -44,9 +44,10 @@ def _import_files_alone() -> None:
 # ---- quantizer ----
 
 
-def quantizer_batches() -> torch.Tensor:
-    """Latents (steps, processes, rows, d)."""
-    return torch.randn(4, WORLD_SIZE, 30, 3, generator=torch.Generator().manual_seed(1))
+def quantizer_batches() -> list[list[torch.Tensor]]:
+    """Latents (rows, d) of each step and, therein, of each process, of which one has fewer."""
+    latents = torch.randn(4, 47, 3, generator=torch.Generator().manual_seed(1))
+    return [list(step.split([30, 17])) for step in latents]
 
 
 def seeded_quantizer(dead_code_threshold: float = 0.0) -> Any:
@@ -62,8 +63,8 @@ def train_quantizers(rank: int) -> dict[str, dict[str, torch.Tensor]]:
     for name, threshold in (("plain", 0.0), ("reviving", 0.5)):
         quantizer = seeded_quantizer(threshold)
         torch.manual_seed(100 + rank)  # processes draw different numbers; their codebooks must agree all the same
-        for batch in quantizer_batches()[:, rank]:
-            quantizer(batch)
+        for batch in quantizer_batches():
+            quantizer(batch[rank])
         states[name] = dict(quantizer.state_dict())
     return states
 
@@ -71,10 +72,11 @@ def train_quantizers(rank: int) -> dict[str, dict[str, torch.Tensor]]:
 # ---- contrastive loss ----
 
 
-def contrastive_clips() -> tuple[torch.Tensor, torch.Tensor]:
-    """Global vectors (visual and audio, processes, clips, D) and which clips are real (processes, clips)."""
-    vectors = torch.randn(2, WORLD_SIZE, 4, 6, generator=torch.Generator().manual_seed(2))
-    return vectors, torch.tensor([[True, True, False, True], [True, False, True, True]])
+def contrastive_clips() -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+    """Global vectors (visual and audio, clips, D) and which clips are real (clips,), by process; one has more of both."""
+    vectors = torch.randn(2, 7, 6, generator=torch.Generator().manual_seed(2))
+    real = torch.tensor([True, True, False, True, True, False, False])
+    return list(vectors.split([4, 3], dim=1)), list(real.split([4, 3]))
 
 
 def contrast_clips(rank: int) -> dict[str, torch.Tensor]:
@@ -84,8 +86,45 @@ def contrast_clips(rank: int) -> dict[str, torch.Tensor]:
     all_vectors, all_real = contrastive_clips()
     results = {}
     for name, real in (("all", None), ("real", all_real[rank])):
-        vectors = all_vectors[:, rank].clone().requires_grad_()
+        vectors = all_vectors[rank].clone().requires_grad_()
         loss = info_nce(vectors[0], vectors[1], 0.5, real)
         loss.backward()
         results[f"{name}_loss"], results[f"{name}_gradient"] = loss.detach(), vectors.grad
     return results
+
+
+# ---- batch normalisation, shares, draws ----
+
+
+def spectrum_rows() -> list[torch.Tensor]:
+    """Rows (R, h, length) of each process."""
+    return list(torch.randn(9, 4, 5, generator=torch.Generator().manual_seed(3)).split([5, 4]))
+
+
+def normalize_rows(rank: int) -> dict[str, torch.Tensor]:
+    """Normalised rows of this process, the gradient that comes back to them, and the running statistics."""
+    from vqmae_hf.modeling.modeling_audio_vqvae import SpectrumBatchNorm
+
+    norm = SpectrumBatchNorm(4)
+    rows = spectrum_rows()[rank].requires_grad_()
+    normalized = norm(rows, torch.nn.Identity(), "batch", None)
+    (normalized.pow(3).sum() * WORLD_SIZE).backward()  # the average over the processes is the sum over all rows
+    return {
+        "normalized": normalized.detach(),
+        "gradient": rows.grad / WORLD_SIZE,
+        "mean": norm.running_mean,
+        "var": norm.running_var,
+    }
+
+
+def share_a_batch(rank: int) -> dict[str, torch.Tensor]:
+    """Shares of counts, and the rows of a draw."""
+    from vqmae_hf.modeling.across_processes import BatchRowsGenerator, batch_share, draw_rows
+
+    generator = BatchRowsGenerator(start=3 * rank, num_rows=5)
+    generator.manual_seed(7)
+    return {
+        "shares": batch_share(torch.tensor([[3, 2], [4, 0]][rank]), torch.device("cpu")),
+        "nobody": batch_share(0, torch.device("cpu")),
+        "draw": draw_rows(torch.randn, (3 - rank, 4), generator, "cpu"),
+    }

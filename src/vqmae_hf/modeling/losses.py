@@ -11,6 +11,8 @@ import torch.distributed as dist
 from torch import nn
 from torch.nn import functional as F
 
+from .across_processes import batch_share, num_processes
+
 if dist.is_available():
     from torch.distributed.nn.functional import all_gather
 
@@ -104,17 +106,20 @@ def info_nce(
     audio_global: torch.Tensor,
     temperature: float,
     real: torch.Tensor | None = None,
+    gather: bool = True,
 ) -> torch.Tensor:
     """
     Symmetric NT-Xent between the two modalities of a clip ([AV], contrastive loss).
 
     Each of the 2B vectors looks for the other modality of its own clip among all other vectors, by cosine similarity over
-    `temperature`; mean over the 2B. Under torch.distributed the vectors of all processes are the candidates.
+    `temperature`; mean over the 2B. Under torch.distributed the vectors of all processes are the candidates, and the average
+    over the processes, however many clips each has, is the loss of all clips in one.
 
     Args:
         visual_global, audio_global (`torch.Tensor` of shape `(B, D)`).
         real (`torch.BoolTensor` of shape `(B,)`): clips that have both modalities; the others are neither asked nor
             candidates.
+        gather (`bool`): whether the processes exchange their vectors; then all of them must be here.
 
     Returns:
         `()`; 0 where no clip has both.
@@ -124,23 +129,29 @@ def info_nce(
         vectors = F.normalize(torch.cat([visual_global, audio_global]).float(), dim=1)  # (2B, D)
         real = torch.ones(B, dtype=torch.bool, device=vectors.device) if real is None else real
         real = torch.cat([real, real])
-        candidates, real_candidates, offset = _gather_candidates(vectors, real)
+        gather = gather and num_processes() > 1
+        candidates, real_candidates, offset = _gather_candidates(vectors, real) if gather else (vectors, real, 0)
         similarity = vectors @ candidates.T / temperature  # (2B, W 2B)
         own = torch.arange(2 * B, device=vectors.device)
         itself = F.one_hot(own + offset, candidates.shape[0]).bool()
         similarity = similarity.masked_fill(itself | ~real_candidates, torch.finfo(similarity.dtype).min)
         positive = (own + B) % (2 * B) + offset
         losses = F.cross_entropy(similarity, positive, reduction="none")
-        return torch.where(real, losses, 0).sum() / real.sum().clamp(min=1)
+        loss = torch.where(real, losses, 0).sum() / real.sum().clamp(min=1)
+        return loss * batch_share(real.sum(), vectors.device) if gather else loss
 
 
 def _gather_candidates(vectors: torch.Tensor, real: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, int]:
-    """Vectors of all processes, with gradient, and where this process's own begin."""
-    if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
-        return vectors, real, 0
-    gathered_real = [torch.empty_like(real) for _ in range(dist.get_world_size())]
-    dist.all_gather(gathered_real, real)
-    return torch.cat(all_gather(vectors)), torch.cat(gathered_real), dist.get_rank() * vectors.shape[0]
+    """Vectors of all processes, with gradient, which of them are real, and where this process's own begin."""
+    own = torch.tensor([len(vectors)], device=vectors.device)
+    sizes = own.new_empty(num_processes())
+    dist.all_gather_into_tensor(sizes, own)
+    most = int(sizes.max())  # waits for the device: what is exchanged must have one shape
+    padded = F.pad(vectors, (0, 0, 0, most - len(vectors)))
+    padded_real = F.pad(real, (0, most - len(real)))
+    gathered_real = [torch.empty_like(padded_real) for _ in range(num_processes())]
+    dist.all_gather(gathered_real, padded_real)
+    return torch.cat(all_gather(padded)), torch.cat(gathered_real), dist.get_rank() * most
 
 
 def asymmetric_single_label_loss(

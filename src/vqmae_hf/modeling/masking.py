@@ -11,6 +11,8 @@ from typing import NamedTuple
 
 import torch
 
+from .across_processes import draw_rows
+
 MASK_STRATEGIES = ("random", "frame", "frequency")
 
 
@@ -84,7 +86,7 @@ def random_masking(
     }[strategy]
     groups = layout[1 - shared]
     noise_device = generator.device if generator is not None else device
-    noise = torch.rand(batch_size, groups, generator=generator, device=noise_device).to(device)
+    noise = draw_rows(torch.rand, (batch_size, groups), generator, noise_device).to(device)
     if real is not None:
         real_group = real.view(-1, *layout).any(dim=1 + shared)  # (B, groups)
         first = noise.masked_fill(~real_group, 2.0).argmin(dim=1, keepdim=True)

@@ -10,6 +10,7 @@ from typing import Any, cast
 import torch
 from torch import nn
 
+from .across_processes import draw_rows
 from .mdvae_features import audio_features_to_latents, visual_features_to_latents
 from .mdvae_inference import DynamicLatent
 from .mdvae_latent_mixing import mix_latents
@@ -231,7 +232,7 @@ def draw_noise(
     """Standard normal tensors of `shapes`, drawn in their order where the generator lives, on `device`."""
     source = device if generator is None else generator.device
     return {
-        name: torch.randn(shape, generator=generator, device=source).to(device, non_blocking=True)
+        name: draw_rows(torch.randn, shape, generator, source).to(device, non_blocking=True)
         for name, shape in shapes.items()
     }
 

@@ -7,6 +7,7 @@ Letters: B clips, T frames, D features of a frame, Z numbers of a latent.
 import math
 
 import torch
+from torch.nn import functional as F
 
 from .losses import itakura_saito
 from .mdvae_networks import Gaussian
@@ -39,12 +40,17 @@ def mean_over_real_items(values: torch.Tensor, real: torch.Tensor | None) -> tor
     return values.flatten(0, -2).sum(dim=0) / real.sum().clamp(min=1)
 
 
-def with_free_bits(divergences: torch.Tensor, free_bits: float) -> torch.Tensor:
+def with_free_bits(divergences: torch.Tensor, free_bits: float, overall: torch.Tensor | None = None) -> torch.Tensor:
     """
     Sum of the mean divergences (Z,) of a latent's numbers, in nats, of which the first `free_bits` bits of each cost
     nothing and give no gradient: a number that carries less is not pushed to carry nothing -> ().
+
+    Where several processes have each a part of the batch, `overall` (Z,), the means over all of it, say which do.
     """
-    return divergences.clamp(min=free_bits * math.log(2)).sum() if free_bits > 0 else divergences.sum()
+    if free_bits <= 0:
+        return divergences.sum()
+    free = free_bits * math.log(2)
+    return torch.where((divergences if overall is None else overall) >= free, divergences, free).sum()
 
 
 def reconstruction_loss(
@@ -65,7 +71,7 @@ def reconstruction_loss(
         check_positive(target)
         errors = itakura_saito(target, reconstruction)
     else:
-        errors = (target - reconstruction).square()
+        errors = F.mse_loss(reconstruction, target, reduction="none")  # its gradient is one pass
     return mean_over_real_items(errors.sum(dim=2, keepdim=True), frame_mask).squeeze()
 
 

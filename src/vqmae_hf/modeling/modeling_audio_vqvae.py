@@ -13,6 +13,7 @@ from torch import nn
 from torch.nn import functional as F
 from transformers.utils import ModelOutput
 
+from .across_processes import batch_share, num_processes, sum_over_processes, sum_with_gradient
 from .aligned_loading import AlignedPreTrainedModel
 from .configuration_audio_vqvae import AudioVQVAEConfig
 from .losses import itakura_saito_divergence
@@ -83,7 +84,11 @@ class SpectrumBatchNorm(nn.BatchNorm1d):
         if statistics == "running":
             return self.convolve_normalized(hidden, conv)
         hidden = conv(hidden)
-        return self.normalize_by_clip(hidden, clips) if statistics == "clip" else super().forward(hidden)
+        if statistics == "clip":
+            return self.normalize_by_clip(hidden, clips)
+        if self.training and num_processes() > 1:
+            return self.normalize_over_processes(hidden)
+        return super().forward(hidden)
 
     def convolve_normalized(self, hidden: torch.Tensor, conv: Convolution) -> torch.Tensor:
         """Running statistics are constants: their scale goes into the weight of `conv`, their shift into its bias."""
@@ -96,6 +101,20 @@ class SpectrumBatchNorm(nn.BatchNorm1d):
             padding = cast(tuple[int, ...], conv.padding)  # never the name of a rule
             return F.conv_transpose1d(hidden, conv.weight * scale[:, None], bias, conv.stride, padding)
         return F.conv1d(hidden, conv.weight * scale[:, None, None], bias, conv.stride, conv.padding)
+
+    def normalize_over_processes(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Statistics of the rows of all processes, as one with the whole batch has them (torch's own works on GPUs only)."""
+        count = sum_over_processes(hidden.new_tensor(hidden.shape[0] * hidden.shape[2], dtype=torch.float32))
+        mean = sum_with_gradient(hidden.sum(dim=(0, 2), dtype=torch.float32)) / count  # (h,)
+        centred = hidden - mean[:, None]
+        variance = sum_with_gradient(centred.square().sum(dim=(0, 2), dtype=torch.float32)) / count
+        with torch.no_grad():
+            step = cast(float, self.momentum)
+            cast(torch.Tensor, self.running_mean).lerp_(mean, step)
+            cast(torch.Tensor, self.running_var).lerp_(variance * count / (count - 1), step)
+            cast(torch.Tensor, self.num_batches_tracked).add_(1)
+        normalized = centred * torch.rsqrt(variance + self.eps)[:, None]
+        return (normalized * self.weight[:, None] + self.bias[:, None]).to(hidden.dtype)
 
     def normalize_by_clip(self, hidden: torch.Tensor, clips: ClipOfRow) -> torch.Tensor:
         """Mean and variance of each channel over all rows and positions of the row's clip, as in training."""
@@ -247,14 +266,16 @@ class AudioVQVAEModel(AlignedPreTrainedModel):
         quantized = quantizer.quantized.to(latents.dtype)
         reconstruction = self.decoder(quantized, statistics, clip_of_row).squeeze(1)  # (R, F)
 
-        reconstruction_loss = itakura_saito_divergence(spectra, reconstruction)
+        share = batch_share(len(spectra), spectra.device) if self.training else 1.0
+        reconstruction_loss = share * itakura_saito_divergence(spectra, reconstruction)
+        commitment_loss = share * quantizer.loss
         shape = audio_values.shape
         return AudioVQVAEOutput(
-            loss=reconstruction_loss + quantizer.loss,
+            loss=reconstruction_loss + commitment_loss,
             reconstruction=restore_rows(reconstruction, rows.keep, shape),
             codes=restore_rows(quantizer.codes, rows.keep, (*shape[:-1], latents.shape[2])),
             reconstruction_loss=reconstruction_loss,
-            commitment_loss=quantizer.loss,
+            commitment_loss=commitment_loss,
             perplexity=quantizer.perplexity,
             code_usage=quantizer.code_usage,
         )

@@ -13,8 +13,9 @@ import torch
 from torch import nn
 from transformers.utils.generic import can_return_tuple
 
+from .across_processes import batch_share, num_processes, sum_over_processes
 from .configuration_mdvae import MDVAEConfig
-from .mdvae_features import FrameFeatures, join_frame_masks, prepare_features
+from .mdvae_features import FrameFeatures, in_units, join_frame_masks, prepare_features
 from .mdvae_generation import DECODER_INPUTS, LatentSpace, draw_noise, part_of
 from .mdvae_inference import DynamicLatent, StaticEncoder, infer_together
 from .mdvae_losses import gaussian_kl, mean_over_real_items, reconstruction_loss, standard_normal, with_free_bits
@@ -264,7 +265,7 @@ class MDVAEModel(MDVAEPreTrainedModel, LatentSpace):
         dtype = next(self.static_latent.parameters()).dtype
         embedded = {}
         for modality, values in features.items():
-            values = values / getattr(self.config, f"{modality}_feature_scale")
+            values = in_units(values, getattr(self.config, f"{modality}_feature_scale"))
             if modality == "visual" and self.visual_embedding is not None:
                 values = self.visual_embedding(values.to(next(self.visual_embedding.parameters()).dtype))
             embedded[modality] = values.to(dtype)
@@ -273,7 +274,7 @@ class MDVAEModel(MDVAEPreTrainedModel, LatentSpace):
     def infer_static(self, known: Mapping[str, torch.Tensor], frame_mask: torch.Tensor | None) -> Gaussian:
         """The posterior of w from f_v and f_a, in that order, of all real frames."""
         embedded = [known[modality] for modality in ("visual", "audio") if modality in known]
-        return self.static_latent(torch.cat(embedded, dim=2), frame_mask)
+        return self.static_latent(embedded, frame_mask)
 
     def posterior_noise(
         self,
@@ -304,20 +305,35 @@ class MDVAEModel(MDVAEPreTrainedModel, LatentSpace):
     ) -> None:
         """Fill in every term and their weighted sum ([MD], training objective); padding takes no part in any of them."""
         total = encoding["w"].new_zeros((), dtype=torch.float32)
+        shares = self.batch_shares(inputs)
         for modality, features in decoded.items():
             kind = getattr(self.config, f"{modality}_reconstruction_loss")
             scale = getattr(self.config, f"{modality}_feature_scale")
-            target, reconstruction = inputs.features[modality] / scale, features / scale
+            target, reconstruction = in_units(inputs.features[modality], scale), in_units(features, scale)
             term = reconstruction_loss(target, reconstruction, kind, inputs.frame_mask)
-            term = term * getattr(self.config, f"{modality}_loss_weight")
+            term = term * getattr(self.config, f"{modality}_loss_weight") * shares["frames"]
             output[f"{modality}_loss"] = term
             total = total + term
         beta = self.config.kl_weight if kl_weight is None else kl_weight
         for name, divergences in self.latent_divergences(encoding).items():
+            divergences = divergences * shares["clips" if name == "w" else "frames"]
             output[f"{name}_kl"] = divergences.sum()
             weight = beta * getattr(self.config, f"{name}_kl_weight")
-            total = total + weight * with_free_bits(divergences, self.config.free_bits)
+            overall = divergences
+            if self.training and self.config.free_bits > 0:
+                overall = sum_over_processes(divergences) / num_processes()
+            total = total + weight * with_free_bits(divergences, self.config.free_bits, overall)
         output["loss"] = total
+
+    def batch_shares(self, inputs: FrameFeatures) -> dict[str, Any]:
+        """`batch_share` of the real frames, and of the clips that have some; 1 outside of training."""
+        if not self.training or num_processes() == 1:
+            return {"frames": 1.0, "clips": 1.0}
+        first = next(iter(inputs.features.values()))
+        real = first.new_ones(first.shape[:2]) if inputs.frame_mask is None else inputs.frame_mask
+        counts = torch.stack([real.sum(), real.any(dim=1).sum()])
+        shares = cast(torch.Tensor, batch_share(counts, first.device))
+        return {"frames": shares[0], "clips": shares[1]}
 
     def latent_divergences(self, encoding: MDVAEEncoding) -> dict[str, torch.Tensor]:
         """KL of each number (D,) of each latent: mean over the clips for w, over the real frames for the others."""

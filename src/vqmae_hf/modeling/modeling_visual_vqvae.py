@@ -14,6 +14,7 @@ from torch import nn
 from torch.nn import functional as F
 from transformers.utils import ModelOutput
 
+from .across_processes import batch_share
 from .aligned_loading import AlignedPreTrainedModel
 from .configuration_visual_vqvae import VisualVQVAEConfig
 from .tokenizer_blocks import check_codes, in_pieces, init_tokenizer_weights, restore_rows, select_rows
@@ -164,14 +165,16 @@ class VisualVQVAEModel(AlignedPreTrainedModel):
         quantizer = self._quantize_rows(latents)
         reconstruction = self.decoder(quantizer.quantized.to(latents.dtype)).float()  # (R, c, H, H)
 
-        reconstruction_loss = F.mse_loss(reconstruction, frames.float())
+        share = batch_share(len(frames), frames.device) if self.training else 1.0
+        reconstruction_loss = share * F.mse_loss(reconstruction, frames.float())
+        commitment_loss = share * quantizer.loss
         shape = pixel_values_videos.shape
         return VisualVQVAEOutput(
-            loss=reconstruction_loss + quantizer.loss,
+            loss=reconstruction_loss + commitment_loss,
             reconstruction=restore_rows(reconstruction, rows.keep, shape),
             codes=restore_rows(quantizer.codes, rows.keep, (*shape[:-3], *latents.shape[2:])),
             reconstruction_loss=reconstruction_loss,
-            commitment_loss=quantizer.loss,
+            commitment_loss=commitment_loss,
             perplexity=quantizer.perplexity,
             code_usage=quantizer.code_usage,
         )

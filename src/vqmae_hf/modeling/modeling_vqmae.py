@@ -377,6 +377,7 @@ class VQMAEForPreTraining(VQMAEPreTrainedModel):
                 encoded["audio_global"],
                 self.config.contrastive_temperature,
                 clips_with_both(tubes),
+                gather=self.training,
             )
             output["contrastive_loss"] = term
             loss = loss + self.config.contrastive_loss_weight * term

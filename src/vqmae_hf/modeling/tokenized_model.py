@@ -5,6 +5,7 @@ from typing import Any, cast
 import torch
 from torch import nn
 
+from .across_processes import batch_share
 from .aligned_loading import AlignedPreTrainedModel
 from .configuration_audio_vqvae import AudioVQVAEConfig
 from .configuration_visual_vqvae import VisualVQVAEConfig
@@ -78,6 +79,10 @@ class TokenizedPreTrainedModel(AlignedPreTrainedModel):
 
     def classification_loss(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """The loss of `classifier_loss` or of the `problem_type`, mean over the batch: `logits` (B, C), `labels` (B,)."""
+        loss = self._mean_classification_loss(logits, labels)
+        return loss * batch_share(len(labels), loss.device) if self.training else loss
+
+    def _mean_classification_loss(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         if self.config.problem_type in ("regression", "multi_label_classification"):
             return self.loss_function(labels, logits, self.config)
         if self.config.classifier_loss == "asymmetric":

@@ -12,6 +12,8 @@ from torch import nn
 from torch.nn import functional as F
 from transformers import initialization as init
 
+from .across_processes import num_processes, sum_over_processes
+
 
 class QuantizerOutput(NamedTuple):
     """What quantization yields; scalars are tensors, so that reading them is the caller's decision."""
@@ -19,6 +21,7 @@ class QuantizerOutput(NamedTuple):
     quantized: torch.Tensor  # (N, d) code vectors, with the straight-through gradient to the latents
     codes: torch.Tensor  # (N,) int64
     loss: torch.Tensor  # () commitment loss, plus the codebook loss where the codebook is learned by gradient
+    # In training, this batch is that of all processes.
     perplexity: torch.Tensor  # () exp(entropy of the usage of the codes in this batch), between 1 and K
     code_usage: torch.Tensor  # () share of the codes that this batch used, between 0 and 1
 
@@ -101,6 +104,8 @@ class VectorQuantizer(nn.Module):
             if self.ema_decay == 0:
                 loss = loss + F.mse_loss(embedded, latents.detach())
             counts = self.count_codes(codes)
+            if self.training:
+                counts = sum_over_processes(counts)
             if self.training and self.ema_decay > 0:
                 self.update_codebook(latents.detach(), codes, counts)
             usage = counts / counts.sum().clamp(min=1)
@@ -144,12 +149,9 @@ class VectorQuantizer(nn.Module):
 
     @torch.no_grad()
     def update_codebook(self, latents: torch.Tensor, codes: torch.Tensor, counts: torch.Tensor) -> None:
-        """One step of the moving average: `latents` (N, d), their `codes` (N,), `counts` (K,) of this process."""
+        """One step of the moving average: `latents` (N, d) of this process, their `codes` (N,), `counts` (K,) over all."""
         sums = torch.zeros_like(self.embedding_sum, dtype=torch.float32).index_add_(0, codes, latents)
-        if dist.is_available() and dist.is_initialized():
-            counts = counts.clone()
-            dist.all_reduce(counts)
-            dist.all_reduce(sums)
+        sums = sum_over_processes(sums)
         # `.bool()`: loading in half precision turns all of a module kept in float32 into float32.
         start = torch.where(self.average_started.bool(), self.embedding_sum.float(), self.codebook.float())
         cluster_size = self.ema_decay * self.cluster_size + (1 - self.ema_decay) * counts
@@ -167,16 +169,27 @@ class VectorQuantizer(nn.Module):
         self, latents: torch.Tensor, cluster_size: torch.Tensor, embedding_sum: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """
-        Moves dead codes onto random rows of the batch (of process 0, everywhere), with uniform usage as their start.
+        Moves dead codes onto random rows of the batch of all processes, with uniform usage as their start.
 
         `latents` (N, d), `cluster_size` (K,), `embedding_sum` (K, d) -> the two statistics after the move.
         """
         uniform_usage = cluster_size.mean()
         dead = cluster_size < self.dead_code_threshold * uniform_usage  # (K,)
-        rows = torch.randint(len(latents), (self.codebook_size,), device=latents.device)
-        replacements = latents[rows]  # (K, d)
-        if dist.is_available() and dist.is_initialized():
-            dist.broadcast(replacements, src=0)
+        replacements = draw_latents(latents, self.codebook_size)
         cluster_size = torch.where(dead, uniform_usage, cluster_size)
         embedding_sum = torch.where(dead.unsqueeze(1), replacements * uniform_usage, embedding_sum)
         return cluster_size, embedding_sum
+
+
+def draw_latents(latents: torch.Tensor, count: int) -> torch.Tensor:
+    """`count` random rows, with replacement, of the `latents` (N, d) of all processes, the same in each: (count, d)."""
+    if num_processes() == 1:
+        return latents[torch.randint(len(latents), (count,), device=latents.device)]
+    sizes = torch.zeros(num_processes(), dtype=torch.int64, device=latents.device)
+    sizes[dist.get_rank()] = len(latents)
+    sizes = sum_over_processes(sizes)
+    rows = torch.randint(int(sizes.sum()), (count,), device=latents.device)
+    dist.broadcast(rows, src=0)  # the processes' own generators need not agree
+    rows = rows - sizes[: dist.get_rank()].sum()
+    here = (rows >= 0) & (rows < len(latents))
+    return sum_over_processes(torch.where(here.unsqueeze(1), latents[rows.clamp(0, len(latents) - 1)], 0))

@@ -11,6 +11,7 @@ from typing import Any, cast
 import torch
 from torch import nn
 
+from .across_processes import batch_share
 from .attention_blocks import FusionTransformer
 from .configuration_vqmae import VQMAEConfig
 from .losses import IGNORED, linear_cross_entropy
@@ -99,7 +100,8 @@ class VQMAEDecoder(nn.Module):
         if masking.masked_real is not None:
             targets = targets.masked_fill(~masking.masked_real.unsqueeze(2), IGNORED)
         head = self.code_head(modality)
-        return linear_cross_entropy(decoded.reshape(-1, head.in_features), head, targets.flatten())
+        loss = linear_cross_entropy(decoded.reshape(-1, head.in_features), head, targets.flatten())
+        return loss * batch_share((targets != IGNORED).sum(), loss.device) if self.training else loss
 
     def logits(self, modality: str, decoded: torch.Tensor) -> torch.Tensor:
         """Logits of every code place: (B, L, D) -> (B, L, P, K)."""

@@ -18,6 +18,7 @@ from vqmae_hf.data.shards import write_json
 from vqmae_hf.data.token_store import check_token_store, load_speed_copies, load_token_store, read_token_store_info
 from vqmae_hf.evaluation.clip_reports import clip_report
 from vqmae_hf.evaluation.metrics import make_compute_metrics, pool_windows
+from vqmae_hf.modeling.across_processes import batch_share
 from vqmae_hf.modeling.configuration_vqmae import VQMAEConfig
 from vqmae_hf.modeling.losses import asymmetric_single_label_loss
 from vqmae_hf.modeling.modeling_vqmae import VQMAEForAudioVisualClassification, VQMAEModel
@@ -157,7 +158,8 @@ def choose_loss(
 
 
 class ClassWeightedLoss:
-    """The classifier's loss as a weighted mean over the batch: clip i counts `weights[labels[i]]`.
+    """The classifier's loss as a weighted mean over the batch (in training, that of all processes): clip i counts
+    `weights[labels[i]]`.
 
     Args:
         name: "asymmetric" or "cross_entropy".
@@ -170,13 +172,14 @@ class ClassWeightedLoss:
 
     def __call__(self, outputs: Any, inputs: dict[str, Any]) -> torch.Tensor:
         logits, labels = outputs["logits"].float(), inputs["labels"]
+        weights = labels @ self.weights if labels.is_floating_point() else self.weights[labels]
+        share = batch_share(weights.sum(), weights.device) if logits.requires_grad else 1.0
         if self.name == "cross_entropy" and not labels.is_floating_point():
-            return F.cross_entropy(logits, labels, self.weights)
+            return share * F.cross_entropy(logits, labels, self.weights)
         # The loss is a mean over clips; over batches of one clip each, it is the loss of every clip.
         loss = F.cross_entropy if self.name == "cross_entropy" else asymmetric_single_label_loss
         losses = torch.vmap(loss)(logits.unsqueeze(1), labels.unsqueeze(1))
-        weights = labels @ self.weights if labels.is_floating_point() else self.weights[labels]
-        return (losses * weights).sum() / weights.sum()
+        return share * (losses * weights).sum() / weights.sum()
 
 
 def report_test(

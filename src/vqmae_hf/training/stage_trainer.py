@@ -7,11 +7,12 @@ import torch
 from accelerate import Accelerator
 from accelerate.data_loader import prepare_data_loader
 from accelerate.utils import find_batch_size
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 from transformers import Trainer, TrainerState
 from transformers.trainer_utils import EvalLoopOutput
 
 from vqmae_hf.training.finite_watch import GRADIENT_NORM, INPUT, FiniteWatch, FiniteWatchCallback
+from vqmae_hf.training.shared_batches import SharedBatches
 from vqmae_hf.training.token_stream import StreamedTokenWindows
 
 
@@ -48,7 +49,7 @@ class TermAverages:
 
 
 class StageTrainer(Trainer):
-    """A subclass for five reasons, each a method that Trainer offers no other way to reach:
+    """A subclass for six reasons, each a method that Trainer offers no other way to reach:
 
     - `compute_loss`: the terms of the loss are outputs of the model, and Trainer drops them in training; weights that change
       from step to step are inputs;
@@ -56,7 +57,8 @@ class StageTrainer(Trainer):
     - `log`: they belong to the log of the same step;
     - `_get_grad_norm`: a run that diverges must stop and say of what, and the gradient norm is told to nobody else;
     - `get_train_dataloader`: an endless stream is dealt to its readers already, where Accelerate would have the main process
-      read everything and send it around.
+      read everything and send it around; and several processes shall share the batches of one, see `SharedBatches`;
+    - `prediction_step`: clips that fill up the last batch of several processes are no part of the validation loss.
 
     Args:
         terms: names of scalar outputs to report.
@@ -83,22 +85,48 @@ class StageTrainer(Trainer):
         self.training_terms = TermAverages(terms)
         self.evaluation_terms = TermAverages(terms)
         self.code_counts: torch.Tensor | None = None
+        self.real_rows: int | None = (
+            None  # of the validation batch at hand, where they are known to be fewer than it has
+        )
         self.finite_watch = FiniteWatch()
         self.add_callback(FiniteWatchCallback(self.finite_watch, self.accelerator))
 
     def get_train_dataloader(self) -> DataLoader:
-        if not isinstance(self.train_dataset, StreamedTokenWindows):
+        num_ranks = self.accelerator.num_processes
+        if isinstance(self.train_dataset, StreamedTokenWindows):
+            return self._own_loader(self.train_dataset, self._train_batch_size, collate_fn=self.data_collator)
+        if num_ranks == 1:
             return super().get_train_dataloader()
+        shared = SharedBatches(self.train_dataset, self.data_collator, self.accelerator.process_index, num_ranks)
+        return self._own_loader(
+            shared,
+            num_ranks * self._train_batch_size,
+            collate_fn=shared.collate,
+            sampler=self._get_train_sampler(),
+            drop_last=self.args.dataloader_drop_last,
+        )
+
+    def _own_loader(self, data: Dataset, batch_size: int, **options: Any) -> DataLoader:
+        """A loader of what this process reads, which Accelerate only moves to the device."""
         loader = DataLoader(
-            self.train_dataset,
-            batch_size=self._train_batch_size,
-            collate_fn=self.data_collator,
+            data,
+            batch_size=batch_size,
             num_workers=self.args.dataloader_num_workers,
             prefetch_factor=self.args.dataloader_prefetch_factor,
             pin_memory=self.args.dataloader_pin_memory,
+            **options,
         )
-        device = self.accelerator.device
-        return prepare_data_loader(loader, device, num_processes=1, process_index=0, put_on_device=True)
+        config = self.accelerator.dataloader_config
+        return prepare_data_loader(
+            loader,
+            self.accelerator.device,
+            num_processes=1,
+            process_index=0,
+            put_on_device=True,
+            use_seedable_sampler=config.use_seedable_sampler,
+            data_seed=config.data_seed,
+            non_blocking=config.non_blocking,
+        )
 
     def compute_loss(
         self,
@@ -116,9 +144,33 @@ class StageTrainer(Trainer):
             self.training_terms.add(outputs, weight=1.0)
             self._watch_loss(loss, outputs, inputs)
         else:
-            self.evaluation_terms.add(outputs, weight=float(find_batch_size(inputs)))
-            self._count_codes(outputs)
+            weight = float(find_batch_size(inputs)) if self.real_rows is None else float(self.real_rows)
+            if weight:
+                self.evaluation_terms.add(outputs, weight)
+                self._count_codes(outputs)
         return (loss, outputs) if return_outputs else loss
+
+    def prediction_step(
+        self, model: torch.nn.Module, inputs: dict[str, Any], prediction_loss_only: bool, *args: Any, **kwargs: Any
+    ) -> Any:
+        self.real_rows = self._rows_once()
+        if self.real_rows is None:
+            return super().prediction_step(model, inputs, prediction_loss_only, *args, **kwargs)
+        rows = max(1, self.real_rows)  # a process that has none takes part all the same, and counts for nothing
+        real = {name: value[:rows] if isinstance(value, torch.Tensor) else value for name, value in inputs.items()}
+        loss, logits, labels = super().prediction_step(model, real, True, *args, **kwargs)
+        if not prediction_loss_only:  # which Trainer cuts to the rows that are real itself
+            self.real_rows = 0
+            _, logits, labels = super().prediction_step(model, inputs, False, *args, **kwargs)
+        return loss, logits, labels
+
+    def _rows_once(self) -> int | None:
+        """Rows of this process's last validation batch that are not there to fill it up; None for the other batches."""
+        state, process = self.accelerator.gradient_state, self.accelerator.process_index
+        if self.accelerator.num_processes == 1 or not state.end_of_dataloader or state.remainder <= 0:
+            return None
+        batch_size = self.args.eval_batch_size
+        return min(max(state.remainder - process * batch_size, 0), batch_size)
 
     def evaluation_loop(self, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any) -> EvalLoopOutput:
         self.evaluation_terms.clear()
