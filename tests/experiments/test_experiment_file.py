@@ -24,7 +24,16 @@ ABLATIONS = {
         "pretraining",
         "labels",
     ),
-    *("modality-dropout", "class-weights", "time-masking", "layer-decay", "frozen-layers", "lora", "mixup"),
+    *(
+        "modality-dropout",
+        "class-weights",
+        "time-masking",
+        "tube-masking",
+        "layer-decay",
+        "frozen-layers",
+        "lora",
+        "mixup",
+    ),
 }
 
 

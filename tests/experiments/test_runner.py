@@ -5,7 +5,7 @@ import evaluate
 import numpy as np
 import pytest
 
-from tests.experiments.conftest import experiment_writer
+from tests.experiments.conftest import experiment_writer, world_overrides
 from vqmae_hf.data.token_store import read_token_store_info
 from vqmae_hf.evaluation.emotion_metrics import EmotionMetrics
 from vqmae_hf.evaluation.metrics import classification_metrics
@@ -17,6 +17,8 @@ from vqmae_hf.experiments.experiment_file import load_experiment
 from vqmae_hf.experiments.runner import publish, run_experiment
 from vqmae_hf.experiments.tables import render
 from vqmae_hf.experiments.workspace import Workspace
+from vqmae_hf.training import finetune, pretrain
+from vqmae_hf.training.token_batches import TokenWindows
 
 
 @pytest.fixture(scope="module")
@@ -232,6 +234,42 @@ def test_tokenizers_of_a_fold_are_trained_on_its_training_speakers(world, tmp_pa
     arguments = json.loads((made / "arguments.json").read_text())
     assert (arguments["num_folds"], arguments["fold"]) == (3, 0)
     assert not list(made.glob("checkpoint-*"))
+
+
+def test_copies_at_other_speeds_are_trained_on_and_change_nothing_else(world, tmp_path, write_file, monkeypatch):
+    data = world_overrides(world)["data"]
+    sizes = {"num_hidden_layers": 1, "decoder_num_hidden_layers": 1, "modalities": ["audio"]}
+    common = {"modalities": ["audio"], "comparisons": [], "model": {"preset": "tiny", "overrides": sizes}}
+    plain = load_experiment(write_file("plain", **common))
+    fast = load_experiment(write_file("fast", **common, data={**data, "speed_factors": [0.9, 1.0, 1.1]}))
+    given = []
+    for program in (pretrain, finetune):
+
+        def record(store, config, *, program=program, copies=None, **options):
+            given.append((program, options.get("windows"), len(store), None if copies is None else len(copies)))
+            return TokenWindows(store, config, copies=copies, **options)
+
+        monkeypatch.setattr(program, "TokenWindows", record)
+    quiet = {"only": ["codes/0/0"], "announce": len}
+    (cell,) = experiment_cells(plain, ["codes/0/0"])
+    expected = read_cell(run_experiment(plain, tmp_path / "work", **quiet), cell)
+    found = read_cell(run_experiment(fast, tmp_path / "work", **quiet), cell)
+    assert found["test"] == expected["test"]
+    workspace = run_experiment(fast, tmp_path / "work", only=["pretrained/0/0"], announce=len)
+    fold = {part: 3 * len(speakers) for part, speakers in workspace.folds[0].items()}
+    unlabelled = fold["train"] + fold["validation"]
+    assert read_token_store_info(workspace.unlabelled_tokens(0, 1.0).token_store).num_clips == unlabelled
+    assert given == [
+        (pretrain, None, unlabelled, 2 * unlabelled),
+        (finetune, None, fold["train"], 2 * 18),
+        (finetune, "all", fold["validation"], None),
+        (finetune, "all", fold["test"], None),
+    ]
+    for wrong, told in (({"speed_factors": [0.9]}, "1 among them"), ({"speed_factors": [1, 2, 9]}, "0.5 to 2.0")):
+        with pytest.raises(ValueError, match=rf"data\.speed_factors=.*{told}"):
+            load_experiment(write_file(**common, data={**data, **wrong}))
+    with pytest.raises(ValueError, match="of sound alone"):
+        load_experiment(write_file(data={**data, "speed_factors": [1, 1.1]}, comparisons=[]))
 
 
 def test_the_program_runs_lists_and_publishes(world, write_file, tmp_path, capsys):
