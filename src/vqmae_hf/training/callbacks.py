@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from transformers import ProcessorMixin, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.integrations import TensorBoardCallback
 
 from vqmae_hf.data.shards import write_lines
@@ -49,17 +49,6 @@ class LogHistoryCallback(TrainerCallback):
         if state.is_world_process_zero:
             with (Path(args.output_dir) / LOG_HISTORY_NAME).open("a", encoding="utf-8") as lines:
                 lines.write(json.dumps(state.log_history[-1]) + "\n")
-
-
-class ProcessorCallback(TrainerCallback):
-    """Saves the processor with every checkpoint. (As Trainer's `processing_class` it would have to hold a tokenizer.)"""
-
-    def __init__(self, processor: ProcessorMixin):
-        self.processor = processor
-
-    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        if state.is_world_process_zero:
-            self.processor.save_pretrained(Path(args.output_dir) / f"checkpoint-{state.global_step}")
 
 
 class PictureCallback(TrainerCallback):

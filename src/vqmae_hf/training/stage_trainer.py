@@ -1,6 +1,7 @@
 """The training loop of every stage: `transformers.Trainer` on Accelerate, plus what it cannot be told from outside."""
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -8,9 +9,11 @@ from accelerate import Accelerator
 from accelerate.data_loader import prepare_data_loader
 from accelerate.utils import find_batch_size
 from torch.utils.data import DataLoader, Dataset
-from transformers import Trainer, TrainerState
-from transformers.trainer_utils import EvalLoopOutput
+from transformers import ProcessorMixin, Trainer, TrainerState
+from transformers.trainer import TRAINER_STATE_NAME
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, EvalLoopOutput, rotate_checkpoints
 
+from vqmae_hf.training.checkpoints import UNFINISHED, filled_in_one_go, move_into_place, told_where_it_failed
 from vqmae_hf.training.finite_watch import GRADIENT_NORM, INPUT, FiniteWatch, FiniteWatchCallback
 from vqmae_hf.training.shared_batches import SharedBatches
 from vqmae_hf.training.token_stream import StreamedTokenWindows
@@ -49,7 +52,7 @@ class TermAverages:
 
 
 class StageTrainer(Trainer):
-    """A subclass for six reasons, each a method that Trainer offers no other way to reach:
+    """A subclass for seven reasons, each a method that Trainer offers no other way to reach:
 
     - `compute_loss`: the terms of the loss are outputs of the model, and Trainer drops them in training; weights that change
       from step to step are inputs;
@@ -58,6 +61,7 @@ class StageTrainer(Trainer):
     - `_get_grad_norm`: a run that diverges must stop and say of what, and the gradient norm is told to nobody else;
     - `get_train_dataloader`: an endless stream is dealt to its readers already, where Accelerate would have the main process
       read everything and send it around; and several processes shall share the batches of one, see `SharedBatches`;
+    - `_save_checkpoint` and `_save`: what is written is there whole or not at all, and has its processor with it;
     - `prediction_step`: clips that fill up the last batch of several processes are no part of the validation loss.
 
     Args:
@@ -65,6 +69,7 @@ class StageTrainer(Trainer):
         loss_function: `(outputs, inputs) -> loss` in place of the model's own.
         step_inputs: state of the trainer -> numbers that the model takes in training besides its batch, such as the weight
             of a term that is warmed up; they are logged.
+        processor: saved with the model. (As Trainer's `processing_class` it would have to hold a tokenizer.)
         **options: as for `Trainer`.
     """
 
@@ -74,6 +79,7 @@ class StageTrainer(Trainer):
         terms: Sequence[str] = (),
         loss_function: Callable[[Any, dict[str, Any]], torch.Tensor] | None = None,
         step_inputs: Callable[[TrainerState], dict[str, float]] | None = None,
+        processor: ProcessorMixin | None = None,
         **options: Any,
     ):
         super().__init__(**options)
@@ -82,6 +88,8 @@ class StageTrainer(Trainer):
         self.model_accepts_loss_kwargs = False
         self.loss_function = loss_function
         self.step_inputs = step_inputs
+        self.processor = processor
+        self.writes_checkpoint = False
         self.training_terms = TermAverages(terms)
         self.evaluation_terms = TermAverages(terms)
         self.code_counts: torch.Tensor | None = None
@@ -185,6 +193,41 @@ class StageTrainer(Trainer):
             logs.update(self.training_terms.take(self.accelerator))
             logs.update({} if self.step_inputs is None else self.step_inputs(self.state))
         super().log(logs, start_time)
+
+    def _get_output_dir(self, trial: Any = None) -> str:
+        folder = super()._get_output_dir(trial)
+        return str(Path(folder) / UNFINISHED) if self.writes_checkpoint else folder
+
+    def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
+        folder = Path(self._get_output_dir(trial))
+        checkpoint = folder / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
+        self.writes_checkpoint = True
+        try:
+            with told_where_it_failed(checkpoint):
+                super()._save_checkpoint(model, trial)  # deletes no older ones, for it sees none
+                self._name_the_best(checkpoint)
+                self.accelerator.wait_for_everyone()
+                if self.accelerator.is_local_main_process:
+                    move_into_place(checkpoint)
+        finally:
+            self.writes_checkpoint = False
+        self.accelerator.wait_for_everyone()
+        if self.args.should_save:
+            limit, best = self.args.save_total_limit, self.state.best_model_checkpoint
+            rotate_checkpoints(str(folder), save_total_limit=limit, best_model_checkpoint=best, use_mtime=True)
+
+    def _name_the_best(self, checkpoint: Path) -> None:
+        """Where this checkpoint is the best so far, it is so under the name that it will have."""
+        if self.state.best_global_step == self.state.global_step:
+            self.state.best_model_checkpoint = str(checkpoint)
+            if self.args.should_save:
+                self.state.save_to_json(checkpoint.parent / UNFINISHED / checkpoint.name / TRAINER_STATE_NAME)
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
+        with filled_in_one_go(Path(output_dir or self.args.output_dir)) as unfinished:
+            super()._save(str(unfinished), state_dict)
+            if self.processor is not None and self.args.should_save:
+                self.processor.save_pretrained(unfinished)
 
     def _get_grad_norm(self, model: torch.nn.Module, grad_norm: Any = None) -> Any:
         norm = super()._get_grad_norm(model, grad_norm=grad_norm)

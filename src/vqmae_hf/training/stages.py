@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from accelerate import PartialState, load_checkpoint_in_model
+from accelerate.utils import broadcast_object_list
 from datasets import Dataset, DatasetDict
 from transformers import PreTrainedModel, ProcessorMixin, TrainerCallback, TrainerState, TrainingArguments
 from transformers.trainer import TRAINER_STATE_NAME
-from transformers.trainer_utils import get_last_checkpoint
 
 from vqmae_hf.data.corpora import load_corpus
 from vqmae_hf.data.prepared_clips import load_prepared_clips, prepare_clips
@@ -25,8 +25,13 @@ from vqmae_hf.training.callbacks import (
     LogHistoryCallback,
     Painter,
     PictureCallback,
-    ProcessorCallback,
     tensorboard_callback,
+)
+from vqmae_hf.training.checkpoints import (
+    DamagedCheckpointError,
+    checkpoint_folders,
+    find_damage,
+    last_whole_checkpoint,
 )
 from vqmae_hf.training.stage_trainer import StageTrainer
 
@@ -118,7 +123,8 @@ def run_stage(
         eval_dataset=validation_data,
         data_collator=collator,
         terms=terms,
-        callbacks=[EpochCallback(train_data), LogHistoryCallback(), ProcessorCallback(processor), *callbacks],
+        callbacks=[EpochCallback(train_data), LogHistoryCallback(), *callbacks],
+        processor=processor,
         **trainer_options,
     )
     tensorboard = tensorboard_callback(args.output_dir)
@@ -132,7 +138,7 @@ def run_stage(
     if validation_data is not None:
         metrics["validation"] = _without_prefix(trainer.evaluate(), "eval_")
     model.eval()
-    save_stage(trainer, processor, metrics)
+    save_stage(trainer, metrics)
     if tensorboard.tb_writer is not None:
         tensorboard.tb_writer.close()
     return trainer, StageResult(Path(args.output_dir), model, metrics, trainer.state.log_history)
@@ -167,17 +173,17 @@ def is_finished(args: TrainingArguments, state: TrainerState) -> bool:
 
 
 def find_checkpoint(args: StageArguments) -> str | None:
-    """The checkpoint to continue from, after checking that it is one of the same run.
+    """The whole checkpoint to continue from, after checking that it is one of the same run.
 
     Raises:
         ValueError: there is one, but `resume` is off, or it was trained on other data or as another model.
+        DamagedCheckpointError: there are some, and none is whole, or the best is not and the run shall end with it.
     """
     output_dir = Path(args.output_dir)
     output_dir.mkdir(parents=True, exist_ok=True)
-    checkpoint = get_last_checkpoint(str(output_dir))
     record = output_dir / ARGUMENTS_NAME
     own = own_arguments(args)
-    if checkpoint is not None:
+    if checkpoint_folders(output_dir):
         if not args.resume:
             raise ValueError(
                 f"{output_dir} holds checkpoints and resume is off; delete them or choose another output_dir."
@@ -192,10 +198,43 @@ def find_checkpoint(args: StageArguments) -> str | None:
                 f"{output_dir} holds the checkpoints of another run ({'; '.join(changed)}); choose another output_dir "
                 "or the former values."
             )
+    checkpoint = told_by_the_main_process(lambda: last_checkpoint_of_use(args))
+    if checkpoint is not None:
         logger.warning("Continuing from %s.", checkpoint)
     if args.should_save:
         write_json(record, own)
     return checkpoint
+
+
+def last_checkpoint_of_use(args: StageArguments) -> str | None:
+    """`last_whole_checkpoint` of the output folder, if the best one so far, with which the run may have to end, is whole."""
+    checkpoint = last_whole_checkpoint(Path(args.output_dir))
+    if checkpoint is None:
+        return None
+    best = read_state(str(checkpoint)).best_model_checkpoint
+    if args.load_best_model_at_end and best is not None:
+        folder = Path(args.output_dir) / Path(best).name
+        if (damage := find_damage(folder)) is not None:
+            raise DamagedCheckpointError(
+                f"{folder}, the best checkpoint so far, is damaged ({damage}), and load_best_model_at_end asks for it. "
+                "Bring it back from a backup, or train from the beginning in another output_dir, or set "
+                "load_best_model_at_end to False."
+            )
+    return str(checkpoint)
+
+
+def told_by_the_main_process(look: Callable[[], str | None]) -> str | None:
+    """What the main process finds, and may change while it looks; what goes wrong there goes wrong everywhere."""
+    found: list[Any] = [None, None]
+    if PartialState().is_main_process:
+        try:
+            found[0] = look()
+        except DamagedCheckpointError as error:
+            found[1] = error
+    broadcast_object_list(found)
+    if found[1] is not None:
+        raise found[1]
+    return found[0]
 
 
 def own_arguments(args: StageArguments) -> dict[str, Any]:
@@ -216,7 +255,7 @@ def _defaults(args: StageArguments) -> dict[str, Any]:
     return json.loads(json.dumps(values, default=str))
 
 
-def save_stage(trainer: StageTrainer, processor: ProcessorMixin, metrics: dict[str, Any]) -> None:
+def save_stage(trainer: StageTrainer, metrics: dict[str, Any]) -> None:
     """Write the final model, its processor, `metrics.json`, transformers' own arguments (Trainer keeps them as a pickle) and
     the whole `log_history.jsonl` to the output folder."""
     trainer.save_model()
@@ -225,7 +264,6 @@ def save_stage(trainer: StageTrainer, processor: ProcessorMixin, metrics: dict[s
         inherited = {field.name for field in dataclasses.fields(TrainingArguments)}
         training_arguments = {name: value for name, value in training_arguments.items() if name in inherited}
         write_json(Path(trainer.args.output_dir) / TRAINING_ARGUMENTS_NAME, training_arguments)
-        processor.save_pretrained(trainer.args.output_dir)
         write_json(Path(trainer.args.output_dir) / METRICS_NAME, metrics)
         write_lines(Path(trainer.args.output_dir) / LOG_HISTORY_NAME, trainer.state.log_history)
 
