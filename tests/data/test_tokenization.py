@@ -19,7 +19,7 @@ from vqmae_hf.data.clip_shards import NoClipPreparedError, load_failures
 from vqmae_hf.data.corpora import load_corpus
 from vqmae_hf.data.media import write_clip
 from vqmae_hf.data.prepared_clips import prepare_clips
-from vqmae_hf.data.token_store import load_token_store
+from vqmae_hf.data.token_store import load_speed_copies, load_token_store
 from vqmae_hf.data.tokenization import write_token_store
 from vqmae_hf.training.assembly import processor_for_tokenizers
 
@@ -156,6 +156,34 @@ def test_the_command_prints_what_was_done(world, tmp_path):
     assert summary["reasons"] == {"UnreadableMediaError": 1}
     assert summary["bytes"] == sum(path.stat().st_size for path in (tmp_path / "store").glob("*.parquet"))
     assert summary["hours"] == pytest.approx(8 * 0.6 / 3600, abs=1e-4)
+
+
+def test_the_command_trims_sound_and_keeps_it_at_other_speeds(world, tmp_path):
+    sound = 0.3 * np.sin(np.arange(9600) / 8).astype(np.float32)
+    sound[:4000] = 0
+    write_clip(tmp_path / "sounds" / "late.m4a", None, sound)
+    flags = [
+        "tokenize",
+        str(tmp_path / "sounds"),
+        str(tmp_path / "store"),
+        "--corpus",
+        "audiofolder",
+        "--cpu",
+        "--json",
+    ]
+    flags += ["--audio-tokenizer", str(world / "audio"), "--num-proc", "1", "--clip-option", "trim_silence_db=35"]
+    result = CliRunner().invoke(app, [*flags, "--speed-factor", "0.8", "--speed-factor", "1.25"])
+    assert result.exit_code == 0, result.output
+    summary = json.loads(result.stdout.splitlines()[-1])
+    assert (summary["clips"], summary["speeds"]) == (1, [1.0, 0.8, 1.25])
+    (kept,) = load_token_store(tmp_path / "store")["num_spectra"]
+    assert kept == pytest.approx(30 - 12.5 + 4, abs=2)  # but for 0.25 s, of which 80 ms are kept
+    steps = {row["speed"]: row["num_spectra"] for row in load_speed_copies(tmp_path / "store")}
+    assert steps == {0.8: pytest.approx(kept / 0.8, abs=1), 1.25: pytest.approx(kept / 1.25, abs=1)}
+    both = [*flags, "--visual-tokenizer", str(world / "visual"), "--speed-factor", "0.8"]
+    refused = CliRunner().invoke(app, both)
+    assert "pictures would fall out of step" in f"{refused.exception} {refused.output}"
+    assert CliRunner().invoke(app, [*flags, "--latents", "--speed-factor", "0.8"]).exit_code == 2
 
 
 def test_options_that_are_no_pairs_are_usage_errors(world, tmp_path):

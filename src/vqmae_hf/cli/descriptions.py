@@ -98,7 +98,11 @@ def describe_token_store(path: Path) -> Description:
     """The head of a token store, and what was left out of it."""
     from vqmae_hf.data.token_store import read_token_store_info
 
-    return _describe_store("token store", path, read_token_store_info(path))
+    info = read_token_store_info(path)
+    described = _describe_store("token store", path, info)
+    if len(info.speed_factors) > 1:
+        described["speeds"] = list(info.speed_factors)
+    return described
 
 
 def describe_latent_store(path: Path) -> Description:
