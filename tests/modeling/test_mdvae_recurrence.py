@@ -8,6 +8,13 @@ from small_models import gradients, seeded
 
 from vqmae_hf.modeling.mdvae_inference import infer_together
 from vqmae_hf.modeling.mdvae_networks import GatedRecurrence
+from vqmae_hf.modeling.mdvae_recurrences import (
+    LatentNetworks,
+    StackedLinear,
+    final_states,
+    run_latents,
+    state_gates,
+)
 from vqmae_hf.modeling.modeling_mdvae import MDVAEModel
 
 
@@ -32,9 +39,10 @@ def test_the_plain_form_gives_the_same(sampled, frames):
         close(fast[name], plain[name])
 
 
-def test_the_plain_form_has_the_same_gradients():
+@pytest.mark.parametrize("sampled", [False, True])
+def test_the_plain_form_has_the_same_gradients(sampled):
     model, features = make(), random_features()
-    noise = random_noise(model)
+    noise = random_noise(model) if sampled else None
     found = []
     for encoding in (model.encode(**features, noise=noise), plain_encode(model, **features, noise=noise)):
         model.zero_grad()
@@ -217,6 +225,47 @@ def test_noise_of_another_shape_is_refused():
         model.encode(**random_features(), noise=noise)
     with pytest.raises(ValueError, match="noise has shapes"):
         model.encode(**random_features(), noise={"w": noise["w"]})
+
+
+# ---- the gradients of the recurrences ----
+
+
+def test_the_gradients_of_the_recurrences_are_those_of_differences():
+    """Also of what the static latent's states get from padding, whose update gates are infinite: nothing."""
+    torch.manual_seed(0)
+    units = [GatedRecurrence(2, 3).double() for _ in range(2)]
+    gates = torch.randn(4, 2, 2, 9, dtype=torch.float64)
+    gates[3, 0, 1, 3:6] = torch.inf
+    from_state = state_gates(units)
+    inputs = (
+        gates.requires_grad_(),
+        from_state.weight.detach().requires_grad_(),
+        from_state.bias.detach().requires_grad_(),
+    )
+    finite = torch.where(gates.detach().isfinite(), 1.0, 0.0)
+
+    def states(gates, weight, bias):
+        kept = torch.where(finite > 0, gates, torch.inf)
+        return final_states(kept, StackedLinear(weight, bias))
+
+    with torch.no_grad():
+        gates.masked_fill_(finite == 0, 0)
+    assert torch.autograd.gradcheck(states, inputs)
+
+
+@pytest.mark.parametrize("sampled", [False, True])
+def test_the_gradients_of_the_latents_are_those_of_differences(sampled):
+    torch.manual_seed(0)
+    model = make().double()
+    networks = LatentNetworks.of([model.dynamic_latents[name] for name in ("z_a", "z_v")], sampled)
+    weights = [weight.detach().requires_grad_() for weight in networks.tensors()]
+    projected = torch.randn(3, 2, 2, networks.layers[0].weight.shape[2], dtype=torch.float64, requires_grad=True)
+    noise = torch.randn(3, 2, 2, networks.latent_size, dtype=torch.float64) if sampled else None
+
+    def latents(projected, *weights):
+        return tuple(run_latents(projected, noise, LatentNetworks.from_tensors(weights)))
+
+    assert torch.autograd.gradcheck(latents, (projected, *weights), fast_mode=True)
 
 
 # ---- half precision and compilation ----

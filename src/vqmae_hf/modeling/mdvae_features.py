@@ -39,6 +39,11 @@ def visual_features_to_latents(features: torch.Tensor, code_dim: int, codes_per_
     return features.unflatten(2, (code_dim, codes_per_side, codes_per_side)).permute(0, 1, 3, 4, 2)
 
 
+def in_units(values: torch.Tensor, scale: float) -> torch.Tensor:
+    """`values / scale`; the values themselves where the scale is 1, which saves a pass over the largest tensors."""
+    return values if scale == 1 else values / scale
+
+
 def tokenizer_features(
     modality: str,
     values: torch.Tensor,

@@ -7,20 +7,21 @@ the recurrence over a latent's own past).
 """
 
 from collections.abc import Sequence
+from functools import partial
 from typing import NamedTuple
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from .mdvae_networks import (
-    GatedRecurrence,
-    Gaussian,
-    GaussianNetwork,
-    StackedLinear,
-    gated_update,
-    linear_of_parts,
+from .mdvae_networks import GatedRecurrence, Gaussian, GaussianNetwork, linear_of_parts, project_parts
+from .mdvae_recurrences import (
+    LatentNetworks,
+    final_states,
+    run_latents,
     stack_widened,
+    state_gates,
+    step_latents,
 )
 
 
@@ -41,29 +42,23 @@ class StaticEncoder(nn.Module):
         self.backward_history = GatedRecurrence(input_size, state_size)
         self.posterior = GaussianNetwork(2 * state_size, hidden_sizes, latent_size)
 
-    def forward(self, features: torch.Tensor, frame_mask: torch.Tensor | None = None) -> Gaussian:
-        """`features` (B, T, D), `frame_mask` (B, T) True = real, padding at the end -> [`Gaussian`] of (B, Z)."""
-        reverse = features.flip(1) if frame_mask is None else turn_around(features, frame_mask)
-        directions: tuple[tuple[torch.Tensor, GatedRecurrence], ...] = (
-            (features, self.forward_history),
-            (reverse, self.backward_history),
-        )
-        # What the features give to the gates of both directions, for all frames at once: T x (2, B, 3 H)
-        gates = torch.stack([F.linear(x, unit.weight_ih, unit.bias_ih) for x, unit in directions]).unbind(2)
-        reals = [None] * len(gates) if frame_mask is None else frame_mask.unsqueeze(2).unbind(1)
-        from_state = StackedLinear.of(*zip(*[(u.weight_hh, u.bias_hh) for _, u in directions], strict=True))
-        state = torch.stack([unit.initial_state(x) for x, unit in directions])  # (2, B, H)
-        for frame_gates, real in zip(gates, reals, strict=True):
-            updated = gated_update(frame_gates, from_state(state), state)
-            state = updated if real is None else torch.where(real, updated, state)  # padding leaves it as it is
-        return self.posterior(torch.cat([state[0], state[1]], dim=1))
+    def forward(self, parts: Sequence[torch.Tensor], frame_mask: torch.Tensor | None = None) -> Gaussian:
+        """Features in `parts` (B, T, D_i), `frame_mask` (B, T) True = real, padding at the end -> [`Gaussian`] of (B, Z)."""
+        units = [self.forward_history, self.backward_history]
+        # What the features give to the gates of both directions, for all frames at once: T x B x 3 H
+        onwards, backwards = (project_parts(u.weight_ih, u.bias_ih, parts).transpose(0, 1) for u in units)
+        gates = torch.stack([onwards, backwards.flip(0)], dim=1)
+        if frame_mask is not None:
+            real = torch.stack([frame_mask.t(), frame_mask.t().flip(0)], dim=1).unsqueeze(3)
+            gates = torch.where(real, gates, self.gates_of_padding(gates))
+        states = final_states(gates, state_gates(units))
+        return self.posterior(torch.cat([states[0], states[1]], dim=1))
 
-
-def turn_around(features: torch.Tensor, frame_mask: torch.Tensor) -> torch.Tensor:
-    """Features (B, T, D) of each clip in reverse order, within its own frames: the padding stays at the end."""
-    last = (frame_mask.sum(dim=1, keepdim=True) - 1).clamp(min=0)  # (B, 1)
-    places = (last - torch.arange(features.shape[1], device=features.device)).clamp(min=0)  # (B, T)
-    return features.gather(1, places.unsqueeze(2).expand_as(features))
+    def gates_of_padding(self, gates: torch.Tensor) -> torch.Tensor:
+        """Gates (3 H) that leave the state as it is: reset, update, candidate. The way back starts in the padding."""
+        closed = gates.new_zeros(3, gates.shape[-1] // 3)
+        closed[1] = torch.inf
+        return closed.flatten()
 
 
 class DynamicLatent(nn.Module):
@@ -115,52 +110,6 @@ class DynamicLatent(nn.Module):
         return torch.stack(continued, dim=1)
 
 
-class LatentStep:
-    """
-    One frame of several dynamic latents that do not depend on each other, all networks of a kind in one product.
-
-    Letters besides: G latents, P the widest first layer of their posteriors.
-    """
-
-    def __init__(self, latents: Sequence[DynamicLatent]):
-        histories = [latent.history for latent in latents]
-        posteriors = [latent.posterior for latent in latents]
-        first = [posterior.hidden.first_layer for posterior in posteriors]
-        H = histories[0].state_size
-        self.width = max(layer.out_features for layer in first)
-        # The state meets the first layer of the posterior, whose bias comes with the conditions, and its own gates at once.
-        to_first = StackedLinear.of(
-            [layer.weight[:, :H] for layer in first], [torch.zeros_like(layer.bias) for layer in first]
-        )
-        to_gates = StackedLinear.of([unit.weight_hh for unit in histories], [unit.bias_hh for unit in histories])
-        self.from_state = StackedLinear(*(torch.cat(pair, dim=2) for pair in zip(to_first, to_gates, strict=True)))
-        deeper = zip(*[posterior.hidden.layers[1:] for posterior in posteriors], strict=True)
-        self.layers = [StackedLinear.of_layers(layers) for layers in deeper]
-        self.mean = StackedLinear.of_layers([posterior.mean for posterior in posteriors])
-        self.logvar = StackedLinear.of_layers([posterior.logvar for posterior in posteriors])
-        self.from_sample = StackedLinear.of(
-            [unit.weight_ih for unit in histories], [unit.bias_ih for unit in histories]
-        )
-
-    def hidden_and_gates(self, projected: torch.Tensor, state: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Last hidden layer of the posteriors, (G, B, D), and what the state gives to the gates, (G, B, 3 H)."""
-        from_state = self.from_state(state)
-        first, gates = from_state.split_with_sizes([self.width, from_state.shape[2] - self.width], dim=2)
-        hidden = torch.tanh(projected + first)
-        for layer in self.layers:
-            hidden = torch.tanh(layer(hidden))
-        return hidden, gates
-
-    def sample(self, hidden: torch.Tensor, noise: torch.Tensor | None) -> torch.Tensor:
-        """Samples (G, B, Z) of the posteriors; their means, without noise."""
-        mean = self.mean(hidden)
-        return mean if noise is None else Gaussian(mean, self.logvar(hidden)).sample(noise)
-
-    def update(self, sample: torch.Tensor, gates: torch.Tensor, state: torch.Tensor) -> torch.Tensor:
-        """The histories (G, B, H) after the samples."""
-        return gated_update(self.from_sample(sample), gates, state)
-
-
 def infer_together(
     latents: Sequence[DynamicLatent],
     conditions: Sequence[Sequence[torch.Tensor]],
@@ -177,26 +126,31 @@ def infer_together(
         latents: with posteriors of equally many layers.
         conditions: of each latent, (B, T, D_i), or (B, D_i) where the same at all times, in the order of its inputs.
         noise: of each latent, (B, T, Z) standard normal; means are taken without.
-        from_prior: (B, T) bool, for one latent alone: frames where it comes from its prior, whatever the conditions say.
+        from_prior: (B, T) bool, for one latent alone: frames where it comes from its prior, whatever the conditions say;
+            then without gradient.
     """
-    step = LatentStep(latents)
     firsts = [latent.posterior.hidden.first_layer for latent in latents]
     given = [linear_of_parts(layer, parts) for layer, parts in zip(firsts, conditions, strict=True)]
-    # T x (G, B, P); unbound at once, whose gradient is one stack instead of T full sequences
-    projected = stack_widened(given).unbind(2)
-    noises = [None] * len(projected) if noise is None else stack_widened(noise).unbind(2)
-    replaced = [None] * len(projected) if from_prior is None else from_prior.unsqueeze(2).unbind(1)
+    projected = stack_widened(given).permute(2, 0, 1, 3)  # (T, G, B, P)
+    noises = None if noise is None else stack_widened(noise).permute(2, 0, 1, 3)
+    networks = LatentNetworks.of(latents, sampled=noise is not None)
+    if from_prior is None:
+        course = run_latents(projected, noises, networks)
+    else:
+        replace = partial(take_prior, latents[0].prior, from_prior.t().unsqueeze(2), noises)
+        with torch.no_grad():
+            course = step_latents(projected, noises, networks, replace=replace).course
+    parts = zip(*(tensor.permute(1, 2, 0, 3) for tensor in course), strict=True)
+    return [latent.distributions(*part) for latent, part in zip(latents, parts, strict=True)]
 
-    state = torch.stack([latent.history.initial_state(given[0]) for latent in latents])
-    states, hiddens, samples = [], [], []
-    for frame_projected, frame_noise, frame_replaced in zip(projected, noises, replaced, strict=True):
-        hidden, gates = step.hidden_and_gates(frame_projected, state)
-        sample = step.sample(hidden, frame_noise)
-        if frame_replaced is not None:
-            sample = torch.where(frame_replaced, latents[0].prior(state).sample(frame_noise), sample)
-        states.append(state)
-        hiddens.append(hidden)
-        samples.append(sample)
-        state = step.update(sample, gates, state)
-    stacked = zip(*(torch.stack(parts, dim=2) for parts in (samples, hiddens, states)), strict=True)
-    return [latent.distributions(*parts) for latent, parts in zip(latents, stacked, strict=True)]
+
+def take_prior(
+    prior: GaussianNetwork,
+    where: torch.Tensor,
+    noise: torch.Tensor | None,
+    frame: int,
+    sample: torch.Tensor,
+    history: torch.Tensor,
+) -> torch.Tensor:
+    """Samples (G, B, Z) of the prior, from histories (G, B, H), `where` (T, B, 1) says so; the given ones elsewhere."""
+    return torch.where(where[frame], prior(history).sample(None if noise is None else noise[frame]), sample)

@@ -6,7 +6,7 @@ Letters: B clips, T frames, D numbers of an input, H state of a recurrence, Z nu
 
 import math
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import nn
@@ -114,49 +114,6 @@ class GatedRecurrence(nn.Module):
         return torch.gru_cell(inputs, state, self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh)
 
 
-def gated_update(input_gates: torch.Tensor, state_gates: torch.Tensor, state: torch.Tensor) -> torch.Tensor:
-    """
-    The next state of gated recurrent units from what input and state give to their gates: (..., 3 H), (..., 3 H), (..., H)
-    -> (..., H). The arithmetic of [`GatedRecurrence.step`] after its two products, for as many units at once as one likes.
-    """
-    H = state.shape[-1]
-    input_switches, input_candidate = input_gates.split_with_sizes([2 * H, H], dim=-1)
-    state_switches, state_candidate = state_gates.split_with_sizes([2 * H, H], dim=-1)
-    reset, update = torch.sigmoid(input_switches + state_switches).chunk(2, dim=-1)
-    candidate = torch.tanh(torch.addcmul(input_candidate, reset, state_candidate))
-    return torch.lerp(candidate, state, update)
-
-
-class StackedLinear(NamedTuple):
-    """Linear layers of several networks, applied to the inputs of each at once: (G, B, D) -> (G, B, D')."""
-
-    weight: torch.Tensor  # (G, D, D'), with zeros where a network is narrower than the widest
-    bias: torch.Tensor  # (G, 1, D')
-
-    @classmethod
-    def of(cls, weights: Sequence[torch.Tensor], biases: Sequence[torch.Tensor]) -> "StackedLinear":
-        """Of weights (D', D) and biases (D',) as `nn.Linear` has them; narrow ones are widened by zeros."""
-        inputs, outputs = (max(weight.shape[axis] for weight in weights) for axis in (1, 0))
-        return cls(
-            torch.stack([F.pad(w.t(), (0, outputs - w.shape[0], 0, inputs - w.shape[1])) for w in weights]),
-            torch.stack([F.pad(b, (0, outputs - b.shape[0])) for b in biases]).unsqueeze(1),
-        )
-
-    @classmethod
-    def of_layers(cls, layers: Sequence[Any]) -> "StackedLinear":
-        """Of `nn.Linear` modules."""
-        return cls.of([layer.weight for layer in layers], [layer.bias for layer in layers])
-
-    def __call__(self, inputs: torch.Tensor) -> torch.Tensor:
-        return torch.baddbmm(self.bias, inputs, self.weight)
-
-
-def stack_widened(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
-    """Tensors (B, T, D_g), widened by zeros to the widest, stacked: (G, B, T, D)."""
-    width = max(tensor.shape[-1] for tensor in tensors)
-    return torch.stack([F.pad(tensor, (0, width - tensor.shape[-1])) for tensor in tensors])
-
-
 class FeatureDecoder(nn.Module):
     """Latents of a frame to the features of one modality: parts (B, T, Z) or (B, Z) -> (B, T, D), in float32."""
 
@@ -180,18 +137,25 @@ class FeatureDecoder(nn.Module):
 
 
 def linear_of_parts(layer: nn.Linear, parts: Sequence[torch.Tensor]) -> torch.Tensor:
+    """`project_parts` by a layer whose columns at the front may be left to other inputs."""
+    start = layer.in_features - sum(part.shape[-1] for part in parts)
+    return project_parts(layer.weight[:, start:], layer.bias, parts)
+
+
+def project_parts(weight: torch.Tensor, bias: torch.Tensor, parts: Sequence[torch.Tensor]) -> torch.Tensor:
     """
-    `layer` of the concatenation of `parts`, which is never made: each part (B, T, D_i) meets its columns of the weight, and
-    one that is the same at all times, (B, D_i), does so once per clip. Their D_i may leave columns at the front to others.
+    The linear map of the concatenation of `parts`, which is never made: each part (B, T, D_i) meets its columns of the
+    weight, and one that is the same at all times, (B, D_i), does so once per clip; a part without gradient costs none.
     """
-    sizes = [part.shape[-1] for part in parts]
-    start = layer.in_features - sum(sizes)
-    blocks = layer.weight[:, start:].split(sizes, dim=1)
-    total: torch.Tensor = layer.bias
+    blocks = weight.split([part.shape[-1] for part in parts], dim=1)
+    of_clips, of_frames = bias, None
     for part, block in zip(parts, blocks, strict=True):
-        projected = F.linear(part, block)
-        total = total + (projected if part.dim() == 3 else projected.unsqueeze(1))
-    return total
+        if part.dim() == 2:
+            of_clips = of_clips + F.linear(part, block).unsqueeze(1)
+        else:
+            projected = F.linear(part, block)
+            of_frames = projected if of_frames is None else of_frames + projected
+    return of_clips if of_frames is None else of_frames + of_clips
 
 
 def init_mdvae_weights(module: nn.Module) -> None:
