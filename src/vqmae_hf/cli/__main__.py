@@ -29,7 +29,7 @@ app = typer.Typer(
     cls=Verbs,
     help="Emotion from talking faces, voice and picture together: use models, look into them, train and publish them.",
     epilog="Exit codes: 0 done, 1 it could not be done (the message says why), 2 the command line makes no sense, 3 some of "
-    "several clips could not be used, 4 a defect of vqmae-hf, 130 interrupted.",
+    "several clips could not be used, 4 a defect of vqmae-hf, 130 interrupted, 141 whoever read the output has gone.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",

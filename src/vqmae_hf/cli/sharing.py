@@ -1,8 +1,6 @@
 """`vqmae-hf convert`, `push` and `demo`: checkpoints from elsewhere, to elsewhere, and shown to others."""
 
 import dataclasses
-import signal
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -156,25 +154,24 @@ def demo(
       vqmae-hf demo --model my_model --pretraining runs/pre --mdvae mdvae --port 8080 --no-browser
     """
     from vqmae_hf.cli.checkpoints import QUICKSTART_MODEL, find_model, quieten_transformers
-    from vqmae_hf.demo import launch
+    from vqmae_hf.demo import ended_by_sigterm, launch
 
     quieten_transformers()
-    # So that uploads are deleted then, too.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     if checkpoint is None and pretraining is None and mdvae is None:
         checkpoint = find_model(None)
         work = QUICKSTART_MODEL.with_name("work") / "pretrained"
         pretraining = str(work) if (work / "config.json").is_file() else None
-    launch(
-        checkpoint=checkpoint,
-        pretraining=pretraining,
-        mdvae=mdvae,
-        examples=examples,
-        host=host,
-        port=port,
-        max_seconds=max_seconds,
-        max_megabytes=max_megabytes,
-        keep_minutes=keep_minutes,
-        open_browser=browser,
-        block=True,
-    )
+    with ended_by_sigterm():  # so that uploads are deleted then, too
+        launch(
+            checkpoint=checkpoint,
+            pretraining=pretraining,
+            mdvae=mdvae,
+            examples=examples,
+            host=host,
+            port=port,
+            max_seconds=max_seconds,
+            max_megabytes=max_megabytes,
+            keep_minutes=keep_minutes,
+            open_browser=browser,
+            block=True,
+        )

@@ -5,6 +5,10 @@ The web page on which one tries the models with clips of one's own: `vqmae_hf.de
 Needs the extra `demo`: `pip install vqmae-hf[demo]`.
 """
 
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
@@ -22,4 +26,14 @@ def launch(*args: Any, **options: Any) -> Any:
     return import_module("vqmae_hf.demo.server").launch_demo(*args, **options)
 
 
-__all__ = ["launch"]
+@contextmanager
+def ended_by_sigterm() -> Iterator[None]:
+    """SIGTERM ends the block as Ctrl-C does, so that what is kept for visitors is deleted; later it does what it did."""
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
+
+
+__all__ = ["ended_by_sigterm", "launch"]

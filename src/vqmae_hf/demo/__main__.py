@@ -1,11 +1,10 @@
 """`python -m vqmae_hf.demo --checkpoint FOLDER`: the web demo on this machine."""
 
 import argparse
-import signal
 import sys
 from collections.abc import Sequence
 
-from vqmae_hf.demo import launch
+from vqmae_hf.demo import ended_by_sigterm, launch
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -32,9 +31,9 @@ def build_parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Serve until stopped."""
     options = vars(build_parser().parse_args(arguments))
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # so that the uploads are deleted then, too
     try:
-        launch(**options)
+        with ended_by_sigterm():  # so that the uploads are deleted then, too
+            launch(**options)
     except (ValueError, OSError, ImportError) as error:
         sys.exit(f"Error: {error}")
 
