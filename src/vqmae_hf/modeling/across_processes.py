@@ -6,13 +6,10 @@ In one process, and outside of torch.distributed, all of it does nothing and cos
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.distributed as dist
-
-if dist.is_available():
-    from torch.distributed.nn.functional import all_reduce
 
 
 def num_processes() -> int:
@@ -30,9 +27,28 @@ def sum_over_processes(values: torch.Tensor) -> torch.Tensor:
     return total
 
 
+class _SumWithGradient(torch.autograd.Function):
+    """What every process puts into the sum, the sum hands out to every process: its gradient is the sum of theirs."""
+
+    @staticmethod
+    def forward(ctx: Any, values: torch.Tensor) -> torch.Tensor:
+        return sum_over_processes(values)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> torch.Tensor:
+        return sum_over_processes(gradient.contiguous())
+
+
 def sum_with_gradient(values: torch.Tensor) -> torch.Tensor:
     """`sum_over_processes`, through which gradients come back from all processes."""
-    return values if num_processes() == 1 else all_reduce(values)
+    return values if num_processes() == 1 else cast(torch.Tensor, _SumWithGradient.apply(values))
+
+
+def counts_by_process(count: int, device: torch.device) -> torch.Tensor:
+    """The counts (number of processes,) int64 of all processes, by rank."""
+    counts = torch.zeros(num_processes(), dtype=torch.int64, device=device)
+    counts[dist.get_rank() if len(counts) > 1 else 0] = count
+    return sum_over_processes(counts)
 
 
 def batch_share(count: torch.Tensor | int, device: torch.device) -> torch.Tensor | float:

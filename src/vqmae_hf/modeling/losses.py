@@ -11,10 +11,7 @@ import torch.distributed as dist
 from torch import nn
 from torch.nn import functional as F
 
-from .across_processes import batch_share, num_processes
-
-if dist.is_available():
-    from torch.distributed.nn.functional import all_gather
+from .across_processes import batch_share, counts_by_process, num_processes, sum_over_processes, sum_with_gradient
 
 IGNORED = -100  # a target that takes no part in a loss, as everywhere in torch
 
@@ -143,15 +140,14 @@ def info_nce(
 
 def _gather_candidates(vectors: torch.Tensor, real: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, int]:
     """Vectors of all processes, with gradient, which of them are real, and where this process's own begin."""
-    own = torch.tensor([len(vectors)], device=vectors.device)
-    sizes = own.new_empty(num_processes())
-    dist.all_gather_into_tensor(sizes, own)
-    most = int(sizes.max())  # waits for the device: what is exchanged must have one shape
-    padded = F.pad(vectors, (0, 0, 0, most - len(vectors)))
-    padded_real = F.pad(real, (0, most - len(real)))
-    gathered_real = [torch.empty_like(padded_real) for _ in range(num_processes())]
-    dist.all_gather(gathered_real, padded_real)
-    return torch.cat(all_gather(padded)), torch.cat(gathered_real), dist.get_rank() * most
+    most = int(counts_by_process(len(vectors), vectors.device).max())  # waits for the device: shapes must agree
+    rank, missing = dist.get_rank(), most - len(vectors)
+    # Each process has a place in a sum of zeros, through which gradients come back.
+    places = F.one_hot(torch.tensor(rank, device=vectors.device), num_processes())
+    padded = places[:, None, None] * F.pad(vectors, (0, 0, 0, missing))  # (W, most, D)
+    padded_real = places[:, None] * F.pad(real, (0, missing))  # (W, most)
+    candidates, real_candidates = sum_with_gradient(padded), sum_over_processes(padded_real)
+    return candidates.flatten(0, 1), real_candidates.flatten().bool(), rank * most
 
 
 def asymmetric_single_label_loss(

@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn import functional as F
 from transformers import initialization as init
 
-from .across_processes import num_processes, sum_over_processes
+from .across_processes import counts_by_process, num_processes, sum_over_processes
 
 
 class QuantizerOutput(NamedTuple):
@@ -185,9 +185,7 @@ def draw_latents(latents: torch.Tensor, count: int) -> torch.Tensor:
     """`count` random rows, with replacement, of the `latents` (N, d) of all processes, the same in each: (count, d)."""
     if num_processes() == 1:
         return latents[torch.randint(len(latents), (count,), device=latents.device)]
-    sizes = torch.zeros(num_processes(), dtype=torch.int64, device=latents.device)
-    sizes[dist.get_rank()] = len(latents)
-    sizes = sum_over_processes(sizes)
+    sizes = counts_by_process(len(latents), latents.device)
     rows = torch.randint(int(sizes.sum()), (count,), device=latents.device)
     dist.broadcast(rows, src=0)  # the processes' own generators need not agree
     rows = rows - sizes[: dist.get_rank()].sum()
