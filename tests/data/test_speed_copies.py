@@ -1,6 +1,7 @@
 """Copies of clips at other speeds: in the store beside the clips, and seen by nobody who does not ask for them."""
 
 import json
+import pickle
 
 import numpy as np
 import pytest
@@ -12,10 +13,10 @@ from vqmae_hf.data import prepared_clips
 from vqmae_hf.data.clip_shards import load_failures
 from vqmae_hf.data.prepared_clips import clip_arrays, prepare_clips
 from vqmae_hf.data.shards import DamagedStoreError, StaleStoreError
-from vqmae_hf.data.speed_copies import sorted_speed_factors
+from vqmae_hf.data.speed_copies import SpeedCopies, sorted_speed_factors
 from vqmae_hf.data.token_store import load_speed_copies, load_token_store, read_token_store_info
 from vqmae_hf.data.token_subsets import write_token_subset
-from vqmae_hf.data.tokenization import write_token_store
+from vqmae_hf.data.tokenization import ClipEncoder, TokenFormat, write_token_store
 from vqmae_hf.data.waveform_edits import change_speed
 from vqmae_hf.modeling.configuration_vqmae import VQMAEConfig
 from vqmae_hf.training.assembly import processor_for_tokenizers
@@ -86,6 +87,15 @@ def test_copies_are_the_codes_of_the_sound_at_other_speeds(folder, clips, audio)
         assert row["num_spectra"] == pytest.approx(original["num_spectra"] / row["speed"], abs=1)
         for name in ("speaker", "emotion", "content_digest", "num_frames"):
             assert row[name] == original[name]
+
+
+def test_what_makes_copies_can_be_sent_to_another_process(clips, audio):
+    encoder = ClipEncoder({"audio": audio}, processor_for_tokenizers({"audio": audio}), None, TokenFormat())
+    make = SpeedCopies(encoder, (1.0, 1.25))
+    here, there = make(clips[0]), pickle.loads(pickle.dumps(make))(clips[0])
+    assert [row["speed"] for row in there] == [1.0, 1.25]
+    for one, other in zip(here, there, strict=True):
+        np.testing.assert_array_equal(one["audio_codes"], other["audio_codes"])
 
 
 def test_stores_without_the_option_say_nothing_of_speeds(clips, audio, tmp_path):

@@ -57,7 +57,7 @@ def tokenize(
 
       vqmae-hf tokenize RAVDESS tokens --corpus ravdess --model runs/emotion
       vqmae-hf tokenize clips tokens --audio-tokenizer runs/audio --num-proc 8 --clip-option on_silence=keep
-      vqmae-hf tokenize speech tokens --audio-tokenizer runs/audio --clip-option trim_silence_db=35 --speed-factor 0.9
+      vqmae-hf tokenize clips voices --audio-tokenizer runs/audio --clip-option trim_silence_db=35 --speed-factor 0.9
       vqmae-hf tokenize clips latents --latents --audio-tokenizer runs/audio --visual-tokenizer runs/visual
       accelerate launch -m vqmae_hf.cli tokenize VoxCeleb2 tokens --corpus voxceleb2 --model runs/cross-12
     """

@@ -58,8 +58,8 @@ def write_token_store(
         seconds_per_clip: with more processes than one, a clip that takes longer is left out; None waits for ever.
         rank, num_ranks: this rank among those that share the work.
         show_progress: draw a progress bar.
-        speed_factors: of sound alone: one copy of each clip at each of these speeds besides, 1 among them, such as
-            (0.9, 1, 1.1), for `load_speed_copies` and training; everything else sees the clips as they are.
+        speed_factors: of sound alone, the speeds at which each clip is kept, 1 among them, such as (0.9, 1, 1.1). Copies are
+            for training, see `load_speed_copies`; everything else sees the clips as they are.
 
     Returns:
         The head of the store, which `load_token_store` opens; None where other ranks have not finished theirs.
