@@ -5,6 +5,8 @@ import torch
 from plain_tokenizers import plain_audio_codes, plain_visual_codes
 from small_models import audio_tokenizer, random_frames, random_spectra, spread_codebook, visual_tokenizer
 
+from vqmae_hf.modeling.tokenizer_blocks import rapid_tanh
+
 
 @pytest.mark.parametrize("batch_norm", [False, True])
 def test_audio(batch_norm):
@@ -15,6 +17,19 @@ def test_audio(batch_norm):
     codes = model.encode(spectra)
     assert len(codes.unique()) > 3
     torch.testing.assert_close(codes, plain_audio_codes(model, spectra))
+
+
+@pytest.mark.parametrize("in_place", [False, True])
+def test_the_rapid_tanh_is_tanh_to_rounding(in_place):
+    values = torch.cat(
+        [torch.linspace(-12, 12, 9999), torch.tensor([-torch.inf, -200.0, -1e-9, 0.0, 1e-9, 200.0, torch.inf])]
+    )
+    before = values.clone()
+    with torch.no_grad():
+        found = rapid_tanh(values, in_place)
+    torch.testing.assert_close(found.double(), torch.tanh(before.double()), rtol=0, atol=2.5e-7)
+    assert in_place or torch.equal(values, before)
+    assert torch.equal(rapid_tanh(before, in_place), torch.tanh(before)), "the exact one where gradients are wanted"
 
 
 def test_visual():

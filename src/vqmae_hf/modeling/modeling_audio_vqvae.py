@@ -22,6 +22,7 @@ from .tokenizer_blocks import (
     check_codes,
     in_pieces,
     init_tokenizer_weights,
+    rapid_tanh,
     restore_rows,
     select_rows,
 )
@@ -133,7 +134,7 @@ class AudioResidualLayer(nn.Module):
         self.projection = nn.Conv1d(config.residual_hidden_size, config.hidden_size, 1, bias=False)
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
-        return hidden + self.projection(torch.tanh(self.conv(torch.tanh(hidden))))
+        return hidden + self.projection(rapid_tanh(self.conv(rapid_tanh(hidden)), in_place=True))
 
 
 class AudioEncoder(nn.Module):
@@ -162,10 +163,10 @@ class AudioEncoder(nn.Module):
         for index, conv in enumerate(self.convs):
             hidden = self.norms[index](hidden, conv, statistics, clips) if self.norms else conv(hidden)
             if index < 2:  # the third convolution hands its output to the residual layers as it is
-                hidden = torch.tanh(hidden)
+                hidden = rapid_tanh(hidden, in_place=True)
         for layer in self.residual_layers:
             hidden = layer(hidden)
-        return self.projection(torch.tanh(hidden))
+        return self.projection(rapid_tanh(hidden, in_place=True))
 
 
 def scaled_logarithm(power: torch.Tensor) -> torch.Tensor:
@@ -196,10 +197,10 @@ class AudioDecoder(nn.Module):
         hidden = self.conv(hidden)
         for layer in self.residual_layers:
             hidden = layer(hidden)
-        hidden = torch.tanh(hidden)
+        hidden = rapid_tanh(hidden, in_place=True)
         for index, conv in enumerate(self.transposed_convs):
             hidden = self.norms[index](hidden, conv, statistics, clips) if self.norms else conv(hidden)
-            hidden = torch.tanh(hidden)
+            hidden = rapid_tanh(hidden, in_place=True)
         # In float32: exp of a half-precision number has three digits left.
         return torch.exp(self.output(hidden).float())
 
