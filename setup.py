@@ -69,6 +69,7 @@ setup(
             "py.typed",
             "demo/static/*",
             "training/recipes/*.yaml",
+            "training/launch_files/*.yaml",
             "experiments/files/*.yaml",
             "experiments/studies/*.yaml",
             "experiments/mdvae/*.yaml",

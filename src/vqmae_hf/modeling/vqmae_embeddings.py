@@ -118,14 +118,16 @@ class TubeEmbeddings(nn.Module):
             The sequence (B, V, D), and which places are real, (B, V) or None where all are.
         """
         codes, code_real, real = inputs.codes, inputs.code_real, inputs.real
-        table = codebook if codebook is not None else self.code_table(modality).weight
         positions = self.positions(modality, codes.shape[1])  # (L, D)
         if masking is not None:
             codes = gather_tubes(codes, masking.visible_ids)
             code_real = gather_tubes(code_real, masking.visible_ids) if code_real is not None else None
             real = visible_real(real, masking)
             positions = positions[masking.visible_ids]  # (B, V, D)
-        vectors = F.embedding(codes, table)  # (B, V, P, d)
+        # Through the module, where FSDP puts its parts together.
+        vectors = (
+            self.code_table(modality)(codes) if codebook is None else F.embedding(codes, codebook)
+        )  # (B, V, P, d)
         if code_real is not None:  # a code of padding stands for nothing
             vectors = vectors.masked_fill(~code_real.unsqueeze(3), 0.0)
         hidden = vectors.flatten(2) + positions

@@ -142,7 +142,7 @@ def told_where_it_failed(checkpoint: Path) -> Iterator[None]:
 def move_into_place(checkpoint: Path) -> None:
     """Let the checkpoint that lies, whole, among the unfinished take its name; a former one of that name goes."""
     unfinished = checkpoint.parent / UNFINISHED / checkpoint.name
-    if not unfinished.exists():  # another process, of this machine or on the same file system, was faster
+    if not unfinished.exists():  # moved by another process, on the same file system
         return
     list_files(unfinished)
     if checkpoint.exists():

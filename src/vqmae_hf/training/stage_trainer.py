@@ -71,6 +71,9 @@ class StageTrainer(Trainer):
             of a term that is warmed up; they are logged.
         processor: saved with the model. (As Trainer's `processing_class` it would have to hold a tokenizer.)
         **options: as for `Trainer`.
+
+    Raises:
+        ValueError: a tokenizer under FSDP.
     """
 
     def __init__(
@@ -83,6 +86,11 @@ class StageTrainer(Trainer):
         **options: Any,
     ):
         super().__init__(**options)
+        if self.is_fsdp_enabled and hasattr(self.model, "quantizer"):
+            raise ValueError(
+                "FSDP would lose the codebook of a tokenizer, which averages move, not gradients; tokenizers are small: "
+                "train them in several processes without FSDP (accelerate's distributed_type MULTI_GPU)."
+            )
         # Our losses are means over the batch at hand. Trainer takes `**kwargs` in a forward for the promise to divide by
         # `num_items_in_batch`, and would not divide by the accumulation steps itself.
         self.model_accepts_loss_kwargs = False
@@ -206,9 +214,11 @@ class StageTrainer(Trainer):
             with told_where_it_failed(checkpoint):
                 super()._save_checkpoint(model, trial)  # deletes no older ones, for it sees none
                 self._name_the_best(checkpoint)
-                self.accelerator.wait_for_everyone()
-                if self.accelerator.is_local_main_process:
-                    move_into_place(checkpoint)
+                # The main process, then one of each machine whose disk the others do not see.
+                for moves in (self.accelerator.is_main_process, self.accelerator.is_local_main_process):
+                    self.accelerator.wait_for_everyone()
+                    if moves:
+                        move_into_place(checkpoint)
         finally:
             self.writes_checkpoint = False
         self.accelerator.wait_for_everyone()
