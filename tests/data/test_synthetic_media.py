@@ -114,6 +114,24 @@ def test_formants_are_those_of_the_table(clips):
     assert front[2000:2200].sum() > 2 * front[1300:1500].sum()
 
 
+def test_a_shaken_voice_rises_and_falls_with_its_jitter(clips):
+    key = KEYS[0]
+    usual, shaken = clips[key], make_clip(key, jitter_scale=4.0, shimmer_db=6.0)
+    assert np.array_equal(shaken.frames, usual.frames)
+    steady, frames = usual.factors.frames, shaken.factors.frames
+    np.testing.assert_allclose(frames.jitter, 4 * steady.jitter, atol=1e-4)
+    same = replace(frames, pitch_hz=steady.pitch_hz)
+    levels = [
+        20 * np.log10(np.sqrt(np.square(voice.reshape(50, 640)).mean(axis=1)) + 1e-4)
+        for voice in (
+            synthesize_voice(*shaken.factors[:2], same, noise_generator(key, 0), shimmer_db=db) for db in (6.0, 0.0)
+        )
+    ]
+    voiced = (frames.voicing > 0.99) & (frames.mouth_opening > 0.2)
+    assert correlation((levels[0] - levels[1])[voiced], frames.jitter[voiced]) > 0.9
+    assert np.polyfit(frames.jitter[voiced], (levels[0] - levels[1])[voiced], 1)[0] == pytest.approx(6, rel=0.3)
+
+
 def test_arousal_is_heard_and_head_motion_is_not(clips):
     speaker, factors, frames = clips[KEYS[0]].factors
 

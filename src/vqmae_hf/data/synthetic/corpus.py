@@ -43,6 +43,8 @@ def write_synthetic_corpus(
     clip_seconds: float = 2.0,
     image_size: int = 128,
     seed: int = 0,
+    jitter_scale: float = 1.0,
+    shimmer_db: float = 0.0,
     num_workers: int | None = None,
     show_progress: bool = True,
 ) -> Path:
@@ -60,6 +62,9 @@ def write_synthetic_corpus(
         clip_seconds: length of each clip, rounded to whole frames of 40 ms; at least 1.
         image_size: side of the square frames in pixels; even, at least 64.
         seed: of everything random.
+        jitter_scale: times the usual random unsteadiness of the pitch, of 0.05 to 0.35 semitones, which can be heard but
+            hardly be seen in one short-time spectrum.
+        shimmer_db: by how many dB a semitone of jitter raises the level of the voice; 0 leaves the level steady.
         num_workers: threads (nearly all the time is spent outside of the interpreter, in drawing and encoding);
             default: one per usable processor.
         show_progress: show a progress bar.
@@ -71,7 +76,9 @@ def write_synthetic_corpus(
         ValueError: for parameters out of range (all of them named at once), or if `root` holds something else.
     """
     root = Path(root)
-    parameters = SyntheticCorpusParameters(num_speakers, emotions, clips_per_emotion, clip_seconds, image_size, seed)
+    parameters = SyntheticCorpusParameters(
+        num_speakers, emotions, clips_per_emotion, clip_seconds, image_size, seed, jitter_scale, shimmer_db
+    )
     if num_workers is not None and num_workers < 1:
         raise ValueError(f"num_workers is {num_workers}; choose 1 or more threads, or None for one per processor")
     complete = _claim(root, parameters)
@@ -195,7 +202,9 @@ def _write_tables(root: Path, parameters: SyntheticCorpusParameters) -> None:
     """Factors need no media: both tables and the metadata come from the seed alone."""
     rows, tracks = [], []
     for key in parameters.clip_keys():
-        description = describe_clip(key, num_frames=parameters.num_frames, seed=parameters.seed)
+        description = describe_clip(
+            key, num_frames=parameters.num_frames, seed=parameters.seed, jitter_scale=parameters.jitter_scale
+        )
         labels = {"clip_id": key.clip_id, "file_name": _file_name(key), "speaker": key.speaker, "emotion": key.emotion}
         labels["intensity"] = key.intensity
         rows.append(labels | {"num_frames": parameters.num_frames} | as_columns(description.speaker, description.clip))
@@ -215,7 +224,14 @@ def _write_tables(root: Path, parameters: SyntheticCorpusParameters) -> None:
 
 
 def _write_one(root: Path, parameters: SyntheticCorpusParameters, key: ClipKey) -> None:
-    clip = make_clip(key, num_frames=parameters.num_frames, image_size=parameters.image_size, seed=parameters.seed)
+    clip = make_clip(
+        key,
+        num_frames=parameters.num_frames,
+        image_size=parameters.image_size,
+        seed=parameters.seed,
+        jitter_scale=parameters.jitter_scale,
+        shimmer_db=parameters.shimmer_db,
+    )
     write_clip(
         _clip_path(root, key),
         clip.frames,

@@ -204,8 +204,8 @@ def sample_speaker(speaker_index: int, seed: int = 0) -> SpeakerFactors:
     return SpeakerFactors(**_rounded(values), hair_style=hair_style)
 
 
-def sample_clip(key: ClipKey, speaker: SpeakerFactors, seed: int = 0) -> ClipFactors:
-    """Draws how a speaker expresses the emotion of one clip.
+def sample_clip(key: ClipKey, speaker: SpeakerFactors, seed: int = 0, jitter_scale: float = 1.0) -> ClipFactors:
+    """Draws how a speaker expresses the emotion of one clip; `jitter_scale` multiplies the jitter and nothing else.
 
     Raises:
         ValueError: if the emotion of `key` is not one of `DEFAULT_EMOTIONS`.
@@ -221,7 +221,7 @@ def sample_clip(key: ClipKey, speaker: SpeakerFactors, seed: int = 0) -> ClipFac
     for name, affect in (("felt", felt), ("face", face), ("voice", voice)):
         values |= {f"{name}_{axis}": value for axis, value in affect._asdict().items()}
     values |= _face_actions(face) | _voice_actions(voice, speaker, rng)
-    values |= {"breath_level": rng.uniform(0.2, 1.0), "jitter_semitones": rng.uniform(0.05, 0.35)}
+    values |= {"breath_level": rng.uniform(0.2, 1.0), "jitter_semitones": jitter_scale * rng.uniform(0.05, 0.35)}
     return ClipFactors(**_rounded(values))
 
 

@@ -24,19 +24,25 @@ _ROOM_NOISE = 1.5e-4  # constant, so that a soft voice stays recognisably soft w
 
 
 def synthesize_voice(
-    speaker: SpeakerFactors, clip: ClipFactors, frames: FrameFactors, rng: np.random.Generator
+    speaker: SpeakerFactors,
+    clip: ClipFactors,
+    frames: FrameFactors,
+    rng: np.random.Generator,
+    *,
+    shimmer_db: float = 0.0,
 ) -> np.ndarray:
     """Makes the voice of a clip.
 
     Args:
         speaker, clip, frames: the factors.
         rng: draws the noise samples, all that the factors leave open.
+        shimmer_db: by how much a semitone of jitter raises the level of the voice: pressure below the glottis drives both.
 
     Returns:
         waveform (T * 640,) float32 at 16 kHz within [-1, 1]; frame t covers samples 640 t to 640 (t + 1).
     """
     num_samples = frames.num_frames * SAMPLING_RATE // FRAMES_PER_SECOND
-    loudness = _to_samples(frames.loudness, num_samples)
+    loudness = _to_samples(frames.loudness * 10.0 ** (shimmer_db * frames.jitter / 20.0), num_samples)
     pulses = _glottal_pulses(_to_samples(frames.pitch_hz, num_samples)) * loudness
     aspiration = rng.standard_normal(num_samples) * loudness * clip.breathiness
     aspiration += rng.standard_normal(num_samples) * _to_samples(frames.breath, num_samples) * 0.03
