@@ -2,9 +2,11 @@
 
 import gc
 import itertools
+import json
+from pathlib import Path
 
 import torch
-from benchmarks.pipeline_memory import clips, small_pipeline
+from benchmarks.pipeline_memory import RESULTS, clips, growth_per_thousand_calls, small_pipeline
 
 WARM_UP, CALLS = 20, 200
 # What Python and torch keep for themselves now and then; one list or tensor kept per call would be CALLS.
@@ -42,3 +44,16 @@ def test_the_measurement_sees_what_is_kept():
     assert objects > ALLOWED_OBJECTS
     _, tensors = growth(lambda clip: inputs.append(classify.preprocess(clip)))
     assert tensors >= CALLS
+
+
+def test_the_page_says_what_was_measured():
+    report = json.loads(RESULTS.read_text())
+    memory = [reading["resident_megabytes"] for reading in report["readings"]]
+    growth_per_thousand = growth_per_thousand_calls(report["readings"])
+    assert growth_per_thousand == report["megabytes_per_1000_calls"]
+    page = (Path(__file__).parents[2] / "docs" / "faq.md").read_text(encoding="utf-8").replace("\n", " ")
+    assert f"In {report['calls']:,} calls of a pipeline" in page
+    assert (
+        f"between {min(memory):.0f} and {max(memory):.0f} MB and grew by {growth_per_thousand:.2f} MB per 1,000"
+        in page
+    )
