@@ -19,17 +19,12 @@ def test_audio(batch_norm):
     torch.testing.assert_close(codes, plain_audio_codes(model, spectra))
 
 
-@pytest.mark.parametrize("in_place", [False, True])
-def test_the_rapid_tanh_is_tanh_to_rounding(in_place):
-    values = torch.cat(
-        [torch.linspace(-12, 12, 9999), torch.tensor([-torch.inf, -200.0, -1e-9, 0.0, 1e-9, 200.0, torch.inf])]
-    )
+def test_the_rapid_tanh_is_tanh_to_rounding():
+    ends = torch.tensor([-torch.inf, -200.0, -1e-9, 0.0, 1e-9, 200.0, torch.inf])
+    values = torch.cat([torch.linspace(-12, 12, 9999), ends])
     before = values.clone()
-    with torch.no_grad():
-        found = rapid_tanh(values, in_place)
-    torch.testing.assert_close(found.double(), torch.tanh(before.double()), rtol=0, atol=2.5e-7)
-    assert in_place or torch.equal(values, before)
-    assert torch.equal(rapid_tanh(before, in_place), torch.tanh(before)), "the exact one where gradients are wanted"
+    torch.testing.assert_close(rapid_tanh(values).double(), torch.tanh(before.double()), rtol=0, atol=2.5e-7)
+    assert torch.equal(values, before)
 
 
 def test_visual():

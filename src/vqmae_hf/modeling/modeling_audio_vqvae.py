@@ -5,7 +5,9 @@ Letters: B clips, S spectra, R = B S rows, F frequency bins (513), C codes per s
 h hidden channels, K codebook size.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, NamedTuple, cast
 
 import torch
@@ -73,6 +75,7 @@ class ClipOfRow(NamedTuple):
 
 
 Convolution = nn.Conv1d | nn.ConvTranspose1d
+Tanh = Callable[[torch.Tensor], torch.Tensor]
 
 
 class SpectrumBatchNorm(nn.BatchNorm1d):
@@ -133,8 +136,8 @@ class AudioResidualLayer(nn.Module):
         self.conv = nn.Conv1d(config.hidden_size, config.residual_hidden_size, 3, padding=1, bias=False)
         self.projection = nn.Conv1d(config.residual_hidden_size, config.hidden_size, 1, bias=False)
 
-    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
-        return hidden + self.projection(rapid_tanh(self.conv(rapid_tanh(hidden)), in_place=True))
+    def forward(self, hidden: torch.Tensor, tanh: Tanh = torch.tanh) -> torch.Tensor:
+        return hidden + self.projection(tanh(self.conv(tanh(hidden))))
 
 
 class AudioEncoder(nn.Module):
@@ -157,16 +160,18 @@ class AudioEncoder(nn.Module):
         self.residual_layers = nn.ModuleList([AudioResidualLayer(config) for _ in range(config.num_residual_layers)])
         self.projection = nn.Conv1d(h, config.codebook_dim, 1)
 
-    def forward(self, hidden: torch.Tensor, statistics: Statistics, clips: ClipOfRow) -> torch.Tensor:
+    def forward(
+        self, hidden: torch.Tensor, statistics: Statistics, clips: ClipOfRow, tanh: Tanh = torch.tanh
+    ) -> torch.Tensor:
         if self.input_scale == "log":
             hidden = scaled_logarithm(hidden)
         for index, conv in enumerate(self.convs):
             hidden = self.norms[index](hidden, conv, statistics, clips) if self.norms else conv(hidden)
             if index < 2:  # the third convolution hands its output to the residual layers as it is
-                hidden = rapid_tanh(hidden, in_place=True)
+                hidden = tanh(hidden)
         for layer in self.residual_layers:
-            hidden = layer(hidden)
-        return self.projection(rapid_tanh(hidden, in_place=True))
+            hidden = layer(hidden, tanh)
+        return self.projection(tanh(hidden))
 
 
 def scaled_logarithm(power: torch.Tensor) -> torch.Tensor:
@@ -197,10 +202,10 @@ class AudioDecoder(nn.Module):
         hidden = self.conv(hidden)
         for layer in self.residual_layers:
             hidden = layer(hidden)
-        hidden = rapid_tanh(hidden, in_place=True)
+        hidden = torch.tanh(hidden)
         for index, conv in enumerate(self.transposed_convs):
             hidden = self.norms[index](hidden, conv, statistics, clips) if self.norms else conv(hidden)
-            hidden = rapid_tanh(hidden, in_place=True)
+            hidden = torch.tanh(hidden)
         # In float32: exp of a half-precision number has three digits left.
         return torch.exp(self.output(hidden).float())
 
@@ -288,15 +293,21 @@ class AudioVQVAEModel(AlignedPreTrainedModel):
 
         The mask (B, S) matters where statistics are those of the clip; the codes of its zeros mean nothing.
         """
-        latents = self.encode_latents(audio_values, audio_attention_mask)
+        latents = self._latents(audio_values, audio_attention_mask, partial(self.encoder, tanh=rapid_tanh))
         return self.quantizer.nearest_codes(latents.flatten(0, -2)).view(latents.shape[:-1])
 
     def encode_latents(
         self, audio_values: torch.Tensor, audio_attention_mask: torch.Tensor | None = None
     ) -> torch.Tensor:
         """Latents before quantization: `audio_values` (B, S, F) or (S, F) -> (B, S, C, d) or (S, C, d)."""
+        return self._latents(audio_values, audio_attention_mask, self.encoder)
+
+    def _latents(
+        self, audio_values: torch.Tensor, audio_attention_mask: torch.Tensor | None, encoder: Callable
+    ) -> torch.Tensor:
+        """`encode_latents` by a form of the encoder."""
         rows, clip_of_row = self._all_rows(self._as_clips(audio_values), audio_attention_mask)
-        latents = self._through(self.encoder, rows.unsqueeze(1), clip_of_row)
+        latents = self._through(encoder, rows.unsqueeze(1), clip_of_row)
         return latents.transpose(1, 2).reshape(*audio_values.shape[:-1], -1, self.config.codebook_dim)
 
     def quantize(self, latents: torch.Tensor) -> torch.Tensor:
@@ -331,7 +342,7 @@ class AudioVQVAEModel(AlignedPreTrainedModel):
         """Statistics of encoding and decoding, which never move a buffer, not even in training mode."""
         return self.config.batch_norm_statistics
 
-    def _through(self, network: nn.Module, rows: torch.Tensor, clip_of_row: ClipOfRow) -> torch.Tensor:
+    def _through(self, network: Callable, rows: torch.Tensor, clip_of_row: ClipOfRow) -> torch.Tensor:
         """Encoder or decoder over `rows` (R, ...), with the configured statistics."""
         rows, statistics = rows.to(self.dtype), self._fixed_statistics
         if statistics == "clip" and self.config.batch_norm:  # rows depend on each other
