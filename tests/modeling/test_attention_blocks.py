@@ -5,8 +5,10 @@ import torch
 from small_models import build, random_codes, seeded, vqmae_config
 from torch import nn
 from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
 
 from vqmae_hf.modeling.attention_blocks import (
+    VQMAEMLP,
     FusionTransformer,
     GlobalPooling,
     ModalityFusion,
@@ -111,6 +113,22 @@ def test_a_block_normalises_first_and_adds_what_it_computes():
     expected = hidden + mlp.fc2(F.gelu(mlp.fc1(block.mlp_norm(hidden))))
     torch.testing.assert_close(block(x)[0], expected)
     assert mlp.fc1.out_features == 2 * WIDTH
+
+
+def test_training_keeps_less_and_repeats_no_product():
+    """Both layers forward and backward cost three times their forward; of the wide hidden layer one tensor is kept."""
+    mlp, norm = randomized(VQMAEMLP(make_config())), torch.nn.LayerNorm(WIDTH)
+    x = torch.randn(2, 5, WIDTH, requires_grad=True)
+    kept = []
+    keep = torch.autograd.graph.saved_tensors_hooks(lambda tensor: kept.append(tensor.numel()) or tensor, lambda t: t)
+    with FlopCounterMode(display=False) as flops, keep:
+        mlp(x, norm).sum().backward()
+    assert flops.get_total_flops() == 3 * 2 * (2 * 10 * WIDTH * 2 * WIDTH)
+    assert kept.count(10 * 2 * WIDTH) == 1
+    found = x.grad
+    x.grad = None
+    mlp.fc2(F.gelu(mlp.fc1(norm(x)))).sum().backward()
+    torch.testing.assert_close(found, x.grad)
 
 
 def test_modality_fusion_has_no_norm_on_the_way_in():

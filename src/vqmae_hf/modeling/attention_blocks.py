@@ -13,6 +13,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 from torch.nn.attention.flex_attention import BlockMask
+from torch.utils.checkpoint import checkpoint
 from transformers.activations import ACT2FN
 from transformers.masking_utils import create_bidirectional_mask
 from transformers.modeling_layers import GradientCheckpointingLayer
@@ -63,18 +64,23 @@ class VQMAESelfAttention(nn.Module):
         self,
         hidden: torch.Tensor,
         attention_mask: AttentionMask | None = None,
-        asking: torch.Tensor | None = None,
+        norm: nn.LayerNorm | None = None,
+        wanted: torch.Tensor | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """`asking` (B, Q, D): those of `hidden` that ask; all of them without. -> (B, Q, D)."""
+        """`norm` comes first, if any; `wanted` (B, Q): places that ask; all of them without. -> (B, Q, D)."""
         B, L, D = hidden.shape
-        if asking is None:
-            query, key, value = (
-                self.qkv(hidden).view(B, L, 3, self.num_heads, self.head_dim).permute(2, 0, 3, 1, 4)
-            )  # each (B, H, L, D/H)
+        if wanted is None:
+            qkv = self.qkv(hidden) if norm is None else remade_on_the_way_back(self.qkv, norm, hidden)
+            query, key, value = qkv.view(B, L, 3, self.num_heads, self.head_dim).permute(
+                2, 0, 3, 1, 4
+            )  # (B, H, L, D/H)
         else:
+            hidden = hidden if norm is None else norm(hidden)
             asks, answers = self.qkv.weight.split([D, 2 * D])
-            query = F.linear(asking, asks).view(B, -1, self.num_heads, self.head_dim).transpose(1, 2)
+            query = (
+                F.linear(gather_tubes(hidden, wanted), asks).view(B, -1, self.num_heads, self.head_dim).transpose(1, 2)
+            )
             key, value = F.linear(hidden, answers).view(B, L, 2, self.num_heads, self.head_dim).permute(2, 0, 3, 1, 4)
         attended, weights = attend(self, query, key, value, attention_mask, **kwargs)
         return self.projection(attended.reshape(B, -1, D)), weights
@@ -165,8 +171,26 @@ class VQMAEMLP(nn.Module):
         self.fc1 = nn.Linear(config.hidden_size, config.intermediate_size)
         self.fc2 = nn.Linear(config.intermediate_size, config.hidden_size)
 
-    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
-        return self.fc2(self.activation(self.fc1(hidden)))
+    def forward(self, hidden: torch.Tensor, norm: nn.LayerNorm | None = None) -> torch.Tensor:
+        """`norm` comes first, if any."""
+        hidden = self.fc1(hidden) if norm is None else remade_on_the_way_back(self.fc1, norm, hidden)
+        return remade_on_the_way_back(self.fc2, self.activation, hidden)
+
+
+def remade_on_the_way_back(linear: nn.Linear, function: nn.Module, hidden: torch.Tensor) -> torch.Tensor:
+    """
+    `linear(function(hidden))`, for functions of one pass over the numbers. On a processor, where training is short of memory
+    more than of launches, what `function` makes of them, a third of all that would be kept, is made again when gradients
+    ask for it. The product itself is not repeated.
+    """
+    kept = not torch.is_grad_enabled() or hidden.device.type != "cpu"
+    if kept or torch.compiler.is_compiling():  # a compiler decides itself what it keeps
+        return linear(function(hidden))
+
+    def forward(hidden: torch.Tensor) -> torch.Tensor:
+        return linear(function(hidden))
+
+    return checkpoint(forward, hidden, use_reentrant=False, preserve_rng_state=False)
 
 
 class TransformerBlock(nn.Module):
@@ -187,12 +211,9 @@ class TransformerBlock(nn.Module):
         **kwargs: Unpack[TransformersKwargs],
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """`wanted` (B, Q): places of `hidden` (B, L, D) to compute, (B, Q, D); all of them without."""
-        normed, asking = self.attention_norm(hidden), None
-        if wanted is not None:
-            hidden, asking = gather_tubes(hidden, wanted), gather_tubes(normed, wanted)
-        attended, weights = self.attention(normed, attention_mask, asking, **kwargs)
-        hidden = hidden + attended
-        return hidden + self.mlp(self.mlp_norm(hidden)), weights
+        attended, weights = self.attention(hidden, attention_mask, self.attention_norm, wanted, **kwargs)
+        hidden = (hidden if wanted is None else gather_tubes(hidden, wanted)) + attended
+        return hidden + self.mlp(hidden, self.mlp_norm), weights
 
 
 class VQMAELayer(GradientCheckpointingLayer):
