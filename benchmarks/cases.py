@@ -110,9 +110,22 @@ def random_frames(frames: int, side: int = 96) -> torch.Tensor:
     return torch.rand(1, frames, 3, side, side, device=DEVICE) - 0.5
 
 
-def audio_tokenizer(task: str, spectra: int, bfloat16: bool) -> Work:
-    model = AudioVQVAEModel(AudioVQVAEConfig.from_preset("vqmae")).to(DEVICE).eval()
-    values = random_spectra(spectra)
+def tokenizer(modality: str, task: str, items: int, bfloat16: bool) -> Work:
+    """`task` "encode", "decode" or "train" of one clip of so many spectra or frames."""
+    model: Any
+    if modality == "audio":
+        model, values, plain_codes = (
+            AudioVQVAEModel(AudioVQVAEConfig.from_preset("vqmae")),
+            random_spectra(items),
+            plain_audio_codes,
+        )
+    else:
+        model, values, plain_codes = (
+            VisualVQVAEModel(VisualVQVAEConfig.from_preset("vqmae")),
+            random_frames(items),
+            plain_visual_codes,
+        )
+    model = model.to(DEVICE).eval()
     if task == "train":
         model.train()
         return Work(training_step(model, lambda: model(values).loss, bfloat16))
@@ -120,23 +133,7 @@ def audio_tokenizer(task: str, spectra: int, bfloat16: bool) -> Work:
         codes = model.encode(values)
         return Work(inference(lambda: model.decode(codes), bfloat16))
     return Work(
-        inference(lambda: model.encode(values), bfloat16),
-        inference(lambda: plain_audio_codes(model, values), bfloat16),
-    )
-
-
-def visual_tokenizer(task: str, frames: int, bfloat16: bool) -> Work:
-    model = VisualVQVAEModel(VisualVQVAEConfig.from_preset("vqmae")).to(DEVICE).eval()
-    values = random_frames(frames)
-    if task == "train":
-        model.train()
-        return Work(training_step(model, lambda: model(values).loss, bfloat16))
-    if task == "decode":
-        codes = model.encode(values)
-        return Work(inference(lambda: model.decode(codes), bfloat16))
-    return Work(
-        inference(lambda: model.encode(values), bfloat16),
-        inference(lambda: plain_visual_codes(model, values), bfloat16),
+        inference(lambda: model.encode(values), bfloat16), inference(lambda: plain_codes(model, values), bfloat16)
     )
 
 
@@ -242,14 +239,14 @@ def all_cases() -> dict[str, Case]:
 
 
 def tokenizer_cases() -> dict[str, Case]:
-    cases: dict[str, Case] = {}
     audio = {("encode", 100): 0.017, ("encode", 1000): 0.194, ("decode", 100): 0.006, ("decode", 1000): 0.089}
     audio |= {("train", 64): 0.06, ("train", 1024): 0.619}
-    for (task, spectra), seconds in audio.items():
-        cases |= _precisions(f"audio-tokenizer/{task}/{spectra}", audio_tokenizer, task, spectra, reference=seconds)
     visual = {("encode", 50): 0.285, ("decode", 50): 0.159, ("train", 16): 0.315, ("train", 64): 1.72}
-    for (task, frames), seconds in visual.items():
-        cases |= _precisions(f"visual-tokenizer/{task}/{frames}", visual_tokenizer, task, frames, reference=seconds)
+    cases: dict[str, Case] = {}
+    for modality, references in (("audio", audio), ("visual", visual)):
+        for (task, items), seconds in references.items():
+            name = f"{modality}-tokenizer/{task}/{items}"
+            cases |= _precisions(name, tokenizer, modality, task, items, reference=seconds)
     return cases
 
 
