@@ -60,14 +60,26 @@ def padding_strategy(padding: bool | str | PaddingStrategy | None) -> PaddingStr
     """The strategy that `padding` names, as everywhere in transformers."""
     if isinstance(padding, bool) or padding is None:
         return PaddingStrategy.LONGEST if padding else PaddingStrategy.DO_NOT_PAD
-    return PaddingStrategy(padding)
+    try:
+        return PaddingStrategy(padding)
+    except ValueError as error:
+        accepted = ", ".join(repr(strategy.value) for strategy in PaddingStrategy)
+        raise ValueError(f"padding={padding!r}: accepted are True, False, {accepted}.") from error
+
+
+def tensor_type(return_tensors: str | TensorType | None) -> TensorType | None:
+    """The kind of tensors that `return_tensors` names, as everywhere in transformers."""
+    try:
+        return None if return_tensors is None else TensorType(return_tensors)
+    except ValueError as error:
+        raise ValueError(f"return_tensors={return_tensors!r}: accepted are 'pt', 'np' and None.") from error
 
 
 def batch_feature(features: dict[str, Any], return_tensors: str | TensorType | None) -> BatchFeature:
     """The result of a processor. Lists of unequal clips cannot be one tensor: each clip is converted on its own."""
     if all(isinstance(values, Tensor) for values in features.values()):
-        return BatchFeature(features, tensor_type=return_tensors)
-    if return_tensors is not None and TensorType(return_tensors) is TensorType.NUMPY:
+        return BatchFeature(features, tensor_type=tensor_type(return_tensors))
+    if tensor_type(return_tensors) is TensorType.NUMPY:
         features = {name: [clip.numpy() for clip in clips] for name, clips in features.items()}
     return BatchFeature(features)
 
@@ -87,9 +99,9 @@ def plan_windows(lengths: Sequence[int], window: int, stride: int) -> WindowPlan
     They start `stride` steps apart; the last one is moved back so that it ends with the clip, since a window that is
     mostly padding would count as much as a full one when outputs are pooled. A clip shorter than a window gets one.
     """
-    if not 1 <= stride <= window:
+    if isinstance(stride, bool) or not isinstance(stride, int) or not 1 <= stride <= window:
         raise ValueError(
-            f"stride={stride} leaves frames uncovered or does not advance; give 1 to {window} (the window's length) "
+            f"stride={stride!r} leaves frames uncovered or does not advance; give 1 to {window} (the window's length) "
             "frames, or None for windows side by side."
         )
     starts = [[*range(0, length - window, stride), length - window] if length > window else [0] for length in lengths]
@@ -123,8 +135,30 @@ def pool_windows(outputs: Tensor, window_clip_index: Tensor) -> Tensor:
 
     Returns:
         (B, ...), in the order of the clips.
+
+    Raises:
+        ValueError: no tensors, another number of windows, or a clip without any.
     """
-    index = window_clip_index.to(outputs.device)
-    counts = torch.bincount(index)
+    if not isinstance(outputs, Tensor) or outputs.ndim < 1 or not len(outputs):
+        raise ValueError(
+            f"outputs: found {_describe(outputs)}, accepted is a tensor (W, ...), one row for each window."
+        )
+    index = window_clip_index
+    if (
+        not isinstance(index, Tensor)
+        or index.shape != outputs.shape[:1]
+        or index.dtype not in (torch.int64, torch.int32)
+    ):
+        raise ValueError(
+            f"window_clip_index: found {_describe(index)}, accepted is an integer tensor ({len(outputs)},), the clip of "
+            "each row of outputs, as cut_windows returns it."
+        )
+    index = index.to(outputs.device)
+    if (index < 0).any() or not (counts := torch.bincount(index)).all():
+        raise ValueError("window_clip_index: every clip from 0 to the last one needs at least one window.")
     pooled = outputs.new_zeros(len(counts), *outputs.shape[1:]).index_add_(0, index, outputs)
     return pooled / counts.view(-1, *[1] * (outputs.ndim - 1))
+
+
+def _describe(value: Any) -> str:
+    return f"{value.dtype} of shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__

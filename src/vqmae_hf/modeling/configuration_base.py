@@ -16,6 +16,10 @@ class CheckpointConfig(PreTrainedConfig):
     A published checkpoint names the code that it carries, in `auto_map` and `custom_pipelines`. Where this package is
     installed, its own classes are used and these names say nothing: they are dropped. Otherwise transformers would ask for
     `trust_remote_code=True` for the pipeline, and a checkpoint saved again would point at files that do not lie beside it.
+
+    What a configuration refuses, it refuses as those of transformers do, by an error of `huggingface_hub.errors`:
+    `StrictDataclassFieldValidationError` for a field of another type, `StrictDataclassClassValidationError` for values that
+    make no sense, whose cause is the `ValueError` that names them. Both are a `StrictDataclassError`, and no `ValueError`.
     """
 
     @classmethod

@@ -13,6 +13,7 @@ from torch import Tensor
 from transformers import BatchFeature, SequenceFeatureExtractor
 from transformers.utils import PaddingStrategy, TensorType
 
+from .argument_checks import check_whole
 from .clip_windows import CLIP_LOADER, batch_feature, pad_clips
 
 
@@ -72,10 +73,10 @@ class AudioVQVAEFeatureExtractor(SequenceFeatureExtractor):
             ("sampling_rate", sampling_rate),
             ("hop_length", hop_length),
             ("num_spectra", num_spectra),
+            ("n_fft", n_fft),
         ):
-            if value < 1:
-                raise ValueError(f"{name}={value} must be a positive whole number.")
-        if n_fft < 2 or n_fft % 2:
+            check_whole(name, value)
+        if n_fft % 2:
             raise ValueError(f"n_fft={n_fft} must be even and positive; 1024 samples give the 513 bins of the models.")
         # Fixed by the others or by the models, so that nothing can contradict them.
         for name in ("feature_size", "padding_value"):
@@ -150,8 +151,18 @@ def split_waveforms(audio: Any) -> list[Any]:
     if not audio:
         raise ValueError("audio: found an empty list, accepted are one waveform (N,) or a list of at least one.")
     if isinstance(audio[0], (int, float, np.number)):
-        return [np.asarray(audio)]
+        return [as_array(audio, "audio")]
     return list(audio)
+
+
+def as_array(numbers: Any, name: str) -> np.ndarray:
+    """A list of numbers as an array."""
+    try:
+        return np.asarray(numbers)
+    except (ValueError, TypeError) as error:
+        raise ValueError(
+            f"{name}: found a list of unlike things ({error}), accepted is a list of numbers (N,)."
+        ) from error
 
 
 def check_waveform(waveform: Any, name: str) -> Tensor:
@@ -161,7 +172,7 @@ def check_waveform(waveform: Any, name: str) -> Tensor:
             f"{name}: found {type(waveform).__name__}, accepted is a waveform (N,) as array, tensor or list of numbers. "
             f"{CLIP_LOADER} opens a file; its result has a `waveform`."
         )
-    array = waveform if isinstance(waveform, (np.ndarray, Tensor)) else np.asarray(waveform)
+    array = waveform if isinstance(waveform, (np.ndarray, Tensor)) else as_array(waveform, name)
     shape = tuple(array.shape)
     if array.ndim != 1:
         raise ValueError(
@@ -177,7 +188,8 @@ def check_waveform(waveform: Any, name: str) -> Tensor:
             f"`waveform.astype('float32') / 32768`, or let {CLIP_LOADER} read the file."
         )
     if isinstance(array, np.ndarray):
-        array = torch.from_numpy(np.array(array, dtype=np.float32))  # a copy: strides and write flags no longer matter
+        with np.errstate(over="ignore"):  # what does not fit becomes infinite, and is refused
+            array = torch.from_numpy(np.array(array, dtype=np.float32))  # a copy: strides and flags no longer matter
     samples = array.detach().to("cpu", torch.float32)
     if not torch.isfinite(samples).all():
         bad = int((~torch.isfinite(samples)).sum())

@@ -115,15 +115,19 @@ class AudioVisualClassificationPipeline(Pipeline):
             "face_detector": face_detector,
         }
         options = {name: value for name, value in policies.items() if value is not None}
+        if clip_loader_options is not None and not isinstance(clip_loader_options, Mapping):
+            raise ValueError(
+                f"clip_loader_options={clip_loader_options!r}: accepted is a dict of the clip loader's arguments."
+            )
         options.update(clip_loader_options or {})
         forward = {} if window_batch_size is None else {"window_batch_size": window_batch_size}
         postprocess: dict[str, Any] = {}
         if top_k is not UNSET:
-            if top_k is not None and (not isinstance(top_k, int) or top_k < 1):
+            if top_k is not None and (not isinstance(top_k, int) or isinstance(top_k, bool) or top_k < 1):
                 raise ValueError(f"top_k={top_k!r}: accepted is a positive whole number, or None for all labels.")
             postprocess["top_k"] = top_k
         if function_to_apply is not None:
-            if function_to_apply not in SCORE_FUNCTIONS:
+            if not isinstance(function_to_apply, str) or function_to_apply not in SCORE_FUNCTIONS:
                 raise ValueError(
                     f"function_to_apply={function_to_apply!r}: accepted are {', '.join(SCORE_FUNCTIONS)}."
                 )
@@ -141,6 +145,10 @@ class AudioVisualClassificationPipeline(Pipeline):
         Raises:
             ValueError: no clip, or one that the loader or the processor refuses; the message names the remedy.
         """
+        if batch_size is not None and (
+            not isinstance(batch_size, int) or isinstance(batch_size, bool) or batch_size < 1
+        ):
+            raise ValueError(f"batch_size={batch_size!r}: accepted is a positive whole number.")
         if isinstance(inputs, list) and not inputs:
             return []
         if hasattr(inputs, "column_names"):  # a data set of `datasets`, which transformers does not take for one

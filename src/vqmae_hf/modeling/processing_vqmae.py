@@ -16,6 +16,7 @@ from transformers.processing_utils import AudioKwargs, ProcessingKwargs, Unpack
 # From its own module: the top-level name is a placeholder which raises where torchvision is missing.
 from transformers.video_processing_utils import BaseVideoProcessor
 
+from .argument_checks import check_positive, check_whole
 from .clip_windows import CLIP_LOADER, batch_feature, fit_length, gather_windows, plan_windows, pool_windows
 from .feature_extraction_audio_vqvae import AudioVQVAEFeatureExtractor
 from .video_processing_visual_vqvae import VisualVQVAEVideoProcessor, VisualVQVAEVideoProcessorKwargs
@@ -113,6 +114,8 @@ class VQMAEProcessor(ProcessorMixin):
                 rate is that of the paper's model if None: 25.
         """
         frames_per_second = cls.default_frames_per_second if frames_per_second is None else frames_per_second
+        check_positive("frames_per_second", frames_per_second)
+        check_whole("sampling_rate", sampling_rate)
         both = {"audio", "visual"} <= set(config.modalities)
         spectra_per_frame = cls.default_spectra_per_frame
         if both and config.audio_num_spectra % config.visual_num_frames == 0:
@@ -213,19 +216,12 @@ class VQMAEProcessor(ProcessorMixin):
         Returns:
             The same entries with W windows in place of B clips, `audio_values` (W, 100, 513), `pixel_values_videos`
             (W, 50, 3, 96, 96), masks, as tensors; and `window_clip_index` (W,) int64, the clip each window is from.
+
+        Raises:
+            ValueError: something else than a call returns, masks or numbers of clips that do not fit, a stride that leaves
+                frames out.
         """
-        tensors = {name: torch.as_tensor(inputs[name]) for name in self.model_input_names if name in inputs}
-        for values, mask in (
-            ("audio_values", "audio_attention_mask"),
-            ("pixel_values_videos", "visual_attention_mask"),
-        ):
-            if values in tensors and mask not in tensors:
-                tensors[mask] = torch.ones(tensors[values].shape[:2], dtype=torch.long)
-        if not tensors:
-            raise ValueError(
-                f"inputs: found {sorted(inputs)}, accepted is what {type(self).__name__} returns: 'audio_values', "
-                "'pixel_values_videos' or both, with their masks."
-            )
+        tensors = self._padded_inputs(inputs)
         window = self.video_processor.num_frames
         plan = plan_windows(self._clip_frames(tensors), window, window if stride is None else stride)
         windows = {
@@ -233,6 +229,37 @@ class VQMAEProcessor(ProcessorMixin):
             for name, values in tensors.items()
         }
         return BatchFeature({**windows, "window_clip_index": plan.clip_index})
+
+    def _padded_inputs(self, inputs: Any) -> dict[str, Tensor]:
+        """What a call returned, as tensors, with masks for all, checked."""
+        found = sorted(map(str, inputs)) if isinstance(inputs, Mapping) else type(inputs).__name__
+        refused = f"inputs: found {found}, accepted is what {type(self).__name__} returns, padded: "
+        tensors: dict[str, Tensor] = {}
+        for values, mask, axes in (
+            ("audio_values", "audio_attention_mask", 3),
+            ("pixel_values_videos", "visual_attention_mask", 5),
+        ):
+            if not isinstance(inputs, Mapping) or values not in inputs:
+                continue
+            try:
+                tensors[values] = torch.as_tensor(inputs[values])
+                shape = tensors[values].shape
+                tensors[mask] = torch.as_tensor(inputs.get(mask, torch.ones(shape[:2], dtype=torch.long)))
+            except (TypeError, ValueError) as error:
+                raise ValueError(f"{refused}{values} and {mask} as tensors or arrays ({error}).") from error
+            if len(shape) != axes or 0 in shape:
+                raise ValueError(f"{refused}{values} of {axes} axes, none of them empty, found {tuple(shape)}.")
+            if tensors[mask].shape != shape[:2] or not ((tensors[mask] == 0) | (tensors[mask] == 1)).all():
+                raise ValueError(
+                    f"{refused}{mask} of shape {tuple(shape[:2])} with 1 for real steps and 0 for padding, found "
+                    f"{tuple(tensors[mask].shape)} with other numbers or of another shape."
+                )
+        if not tensors:
+            raise ValueError(f"{refused}'audio_values', 'pixel_values_videos' or both, with their masks.")
+        clips = {len(values) for values in tensors.values()}
+        if len(clips) > 1:
+            raise ValueError(f"{refused}as many clips in each entry, found {sorted(clips)}.")
+        return tensors
 
     def _clip_frames(self, tensors: dict[str, Tensor]) -> list[int]:
         """Frames in each clip; begun ones, where there is only sound."""

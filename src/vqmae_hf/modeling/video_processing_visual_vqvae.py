@@ -21,7 +21,8 @@ from transformers.utils import PaddingStrategy
 # only needs torchvision in the methods that are overridden here.
 from transformers.video_processing_utils import BaseVideoProcessor
 
-from .clip_windows import CLIP_LOADER, batch_feature, pad_clips, padding_strategy
+from .argument_checks import check_positive, check_whole
+from .clip_windows import CLIP_LOADER, batch_feature, pad_clips, padding_strategy, tensor_type
 
 INTERPOLATION_MODES = {
     PILImageResampling.NEAREST: "nearest-exact",
@@ -89,14 +90,20 @@ class VisualVQVAEVideoProcessor(BaseVideoProcessor):
 
     def __init__(self, **kwargs: Unpack[VisualVQVAEVideoProcessorKwargs]) -> None:
         super().__init__(**kwargs)  # type: ignore[misc]
-        for name, value in (("num_frames", self.num_frames), ("frames_per_second", self.frames_per_second)):
-            if not value > 0:
-                raise ValueError(f"{name}={value} must be positive.")
+        check_whole("num_frames", self.num_frames)
+        for name in ("frames_per_second", "rescale_factor"):
+            check_positive(name, getattr(self, name))
+        for side in ("height", "width"):
+            check_whole(f"size[{side!r}]", getattr(self.size, side, None))
+        check_resample(self.resample)
 
     def preprocess(self, videos: Any, **kwargs: Any) -> BatchFeature:
         """Pixel values of one clip or of a list of clips; see the class."""
         self._check_rates(kwargs)
         kwargs.setdefault("return_tensors", "pt")
+        # Before transformers, which has an error of its own for other types.
+        padding_strategy(kwargs.get("padding"))
+        tensor_type(kwargs["return_tensors"])
         return super().preprocess(videos, **kwargs)
 
     def _check_rates(self, kwargs: dict[str, Any]) -> None:
@@ -189,7 +196,9 @@ def metadata_rates(metadata: Any) -> list[float]:
 def split_videos(videos: Any) -> list[Any]:
     """One clip, or several, as a list of clips: an array of 5 axes, or a list whose entries are no single frames."""
     if isinstance(videos, (np.ndarray, Tensor)):
-        return list(videos) if videos.ndim == 5 else [videos]
+        if videos.ndim != 5:
+            return [videos]
+        videos = list(videos)
     if not isinstance(videos, (list, tuple)):
         raise ValueError(
             f"videos: found {type(videos).__name__}, accepted are frames (T, H, W, 3) or (T, 3, H, W), or a list of such "
@@ -281,9 +290,7 @@ def resize_frames(frames: Tensor, size: SizeDict, resample: Any) -> Tensor:
     target = (size.height, size.width)
     if tuple(frames.shape[2:]) == target:
         return frames
-    mode = INTERPOLATION_MODES.get(resample)
-    if mode is None:
-        raise ValueError(f"resample={resample!r}: accepted are {', '.join(m.name for m in INTERPOLATION_MODES)}.")
+    mode = check_resample(resample)
     antialias = mode != "nearest-exact"
     chunk = max(1, RESIZE_CHUNK_VALUES // frames[0].numel())
     pieces = [
@@ -291,3 +298,11 @@ def resize_frames(frames: Tensor, size: SizeDict, resample: Any) -> Tensor:
     ]
     resized = torch.cat(pieces)
     return resized.clamp(0, 1) if resized.is_floating_point() else resized  # bicubic overshoots
+
+
+def check_resample(resample: Any) -> str:
+    """The interpolation of torch that stands for a filter of PIL."""
+    mode = INTERPOLATION_MODES.get(resample)
+    if mode is None:
+        raise ValueError(f"resample={resample!r}: accepted are {', '.join(m.name for m in INTERPOLATION_MODES)}.")
+    return mode
