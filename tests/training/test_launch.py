@@ -51,6 +51,7 @@ def jobs(world, latents, folder, batch):
             "class_weights": "balanced",
             "modality_dropout": 0.3,
             "time_masking": 0.2,
+            "tube_masking": 0.3,
             "mixup_alpha": 0.4,
             "save_strategy": "steps",
             "save_steps": 4,
