@@ -62,16 +62,18 @@ def test_tables_hold_the_factors_of_the_clips(root):
 
 
 def test_a_corpus_of_steady_voices_is_named_as_before_and_a_shaken_one_is_another(root, tmp_path):
-    assert not {"jitter_scale", "shimmer_db"} & set(json.loads((root / "corpus.json").read_text())["parameters"])
+    assert not {"jitter_scale", "jitter_tilt_db"} & set(json.loads((root / "corpus.json").read_text())["parameters"])
     with pytest.raises(ValueError, match=r"jitter_scale is None there, 2\.0 was asked for"):
         write_synthetic_corpus(root, **SMALL, jitter_scale=2.0)
-    shaken = {**SMALL, "num_speakers": 1, "clips_per_emotion": 1, "jitter_scale": 2.0, "shimmer_db": 3.0}
+    shaken = {**SMALL, "num_speakers": 1, "clips_per_emotion": 1, "jitter_scale": 2.0, "jitter_tilt_db": 3.0}
     other = write_synthetic_corpus(tmp_path / "shaken", **shaken)
     assert read_synthetic_parameters(other).jitter_scale == 2.0
     levels = {c: load_synthetic_corpus(c)[0]["jitter_semitones"] for c in (root, other)}
     assert levels[other] == pytest.approx(2 * levels[root], abs=1e-4)
-    with pytest.raises(ValueError, match=r"jitter_scale is -1\.0; choose a number from 0 to 10.*shimmer_db is nan"):
-        write_synthetic_corpus(tmp_path / "none", jitter_scale=-1.0, shimmer_db=float("nan"))
+    with pytest.raises(
+        ValueError, match=r"jitter_scale is -1\.0; choose a number from 0 to 10.*jitter_tilt_db is nan"
+    ):
+        write_synthetic_corpus(tmp_path / "none", jitter_scale=-1.0, jitter_tilt_db=float("nan"))
 
 
 def test_files_are_clips_in_step_with_their_factors(root):

@@ -23,8 +23,8 @@ from vqmae_hf.data.synthetic.trajectories import FRAMES_PER_SECOND, FrameFactors
 from vqmae_hf.data.synthetic.voice_synthesizer import synthesize_voice
 
 MIN_CLIP_SECONDS = 1.0  # always room for a syllable
-MAX_JITTER_SCALE, MAX_SHIMMER_DB = 10.0, 12.0  # beyond, no voice is left
-_UNSTEADINESS = ("jitter_scale", "shimmer_db")
+MAX_JITTER_SCALE, MAX_JITTER_TILT_DB = 10.0, 12.0  # beyond, no voice is left
+_UNSTEADINESS = ("jitter_scale", "jitter_tilt_db")
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class SyntheticCorpusParameters:
     image_size: int = 128
     seed: int = 0
     jitter_scale: float = 1.0
-    shimmer_db: float = 0.0
+    jitter_tilt_db: float = 0.0
 
     def __post_init__(self) -> None:
         problems = [
@@ -52,7 +52,7 @@ class SyntheticCorpusParameters:
         problems += image_size_problems(self.image_size)
         problems += [
             f"{name} is {getattr(self, name)!r}; choose a number from 0 to {most}"
-            for name, most in (("jitter_scale", MAX_JITTER_SCALE), ("shimmer_db", MAX_SHIMMER_DB))
+            for name, most in (("jitter_scale", MAX_JITTER_SCALE), ("jitter_tilt_db", MAX_JITTER_TILT_DB))
             if not isinstance(getattr(self, name), Real) or not 0 <= getattr(self, name) <= most
         ]
         if problems:
@@ -113,12 +113,12 @@ def make_clip(
     image_size: int = 128,
     seed: int = 0,
     jitter_scale: float = 1.0,
-    shimmer_db: float = 0.0,
+    jitter_tilt_db: float = 0.0,
 ) -> SyntheticClip:
     """Makes the pictures and the sound of a clip from its factors; arguments as `write_synthetic_corpus`."""
     factors = describe_clip(key, num_frames=num_frames, seed=seed, jitter_scale=jitter_scale)
     frames = render_face(*factors, image_size)
-    waveform = synthesize_voice(*factors, noise_generator(key, seed), shimmer_db=shimmer_db)
+    waveform = synthesize_voice(*factors, noise_generator(key, seed), jitter_tilt_db=jitter_tilt_db)
     return SyntheticClip(frames, waveform, factors)
 
 

@@ -44,7 +44,7 @@ def write_synthetic_corpus(
     image_size: int = 128,
     seed: int = 0,
     jitter_scale: float = 1.0,
-    shimmer_db: float = 0.0,
+    jitter_tilt_db: float = 0.0,
     num_workers: int | None = None,
     show_progress: bool = True,
 ) -> Path:
@@ -64,7 +64,7 @@ def write_synthetic_corpus(
         seed: of everything random.
         jitter_scale: times the usual random unsteadiness of the pitch, of 0.05 to 0.35 semitones, which can be heard but
             hardly be seen in one short-time spectrum.
-        shimmer_db: by how many dB a semitone of jitter raises the level of the voice; 0 leaves the level steady.
+        jitter_tilt_db: by how many dB per octave a semitone of jitter brightens the voice; 0 leaves its color steady.
         num_workers: threads (nearly all the time is spent outside of the interpreter, in drawing and encoding);
             default: one per usable processor.
         show_progress: show a progress bar.
@@ -77,7 +77,7 @@ def write_synthetic_corpus(
     """
     root = Path(root)
     parameters = SyntheticCorpusParameters(
-        num_speakers, emotions, clips_per_emotion, clip_seconds, image_size, seed, jitter_scale, shimmer_db
+        num_speakers, emotions, clips_per_emotion, clip_seconds, image_size, seed, jitter_scale, jitter_tilt_db
     )
     if num_workers is not None and num_workers < 1:
         raise ValueError(f"num_workers is {num_workers}; choose 1 or more threads, or None for one per processor")
@@ -230,7 +230,7 @@ def _write_one(root: Path, parameters: SyntheticCorpusParameters, key: ClipKey) 
         image_size=parameters.image_size,
         seed=parameters.seed,
         jitter_scale=parameters.jitter_scale,
-        shimmer_db=parameters.shimmer_db,
+        jitter_tilt_db=parameters.jitter_tilt_db,
     )
     write_clip(
         _clip_path(root, key),

@@ -29,20 +29,21 @@ def synthesize_voice(
     frames: FrameFactors,
     rng: np.random.Generator,
     *,
-    shimmer_db: float = 0.0,
+    jitter_tilt_db: float = 0.0,
 ) -> np.ndarray:
     """Makes the voice of a clip.
 
     Args:
         speaker, clip, frames: the factors.
         rng: draws the noise samples, all that the factors leave open.
-        shimmer_db: by how much a semitone of jitter raises the level of the voice: pressure below the glottis drives both.
+        jitter_tilt_db: by how many dB per octave a semitone of jitter brightens the voice: pressure below the glottis drives
+            both.
 
     Returns:
         waveform (T * 640,) float32 at 16 kHz within [-1, 1]; frame t covers samples 640 t to 640 (t + 1).
     """
     num_samples = frames.num_frames * SAMPLING_RATE // FRAMES_PER_SECOND
-    loudness = _to_samples(frames.loudness * 10.0 ** (shimmer_db * frames.jitter / 20.0), num_samples)
+    loudness = _to_samples(frames.loudness, num_samples)
     pulses = _glottal_pulses(_to_samples(frames.pitch_hz, num_samples)) * loudness
     aspiration = rng.standard_normal(num_samples) * loudness * clip.breathiness
     aspiration += rng.standard_normal(num_samples) * _to_samples(frames.breath, num_samples) * 0.03
@@ -51,9 +52,13 @@ def synthesize_voice(
     frequencies = np.fft.rfftfreq(_FFT_SIZE, 1.0 / SAMPLING_RATE)
     tract = _vocal_tract(speaker, clip, frames, num_samples)
     octaves = np.log2(np.maximum(frequencies, _TILT_CORNER_HZ) / _TILT_CORNER_HZ)
-    tilt = 10.0 ** ((clip.tilt_db + 6.0) * octaves / 20.0)  # radiation from the lips gives 6 dB per octave back
+    brightness = clip.tilt_db + 6.0  # radiation from the lips gives 6 dB per octave back
+    if jitter_tilt_db:
+        shaken = _to_samples(frames.jitter, num_samples)[::_HOP]
+        brightness = brightness + jitter_tilt_db * np.append(shaken, shaken[-1])[:, None]
+    tilt = 10.0 ** (brightness * octaves / 20.0)
     # The voice is as loud as `loudness_db` says, however steep its spectrum: the tilt must not change its power.
-    tilt /= np.sqrt(np.mean(tilt[frequencies < 4000.0] ** 2))
+    tilt /= np.sqrt(np.mean(tilt[..., frequencies < 4000.0] ** 2, axis=-1, keepdims=True))
     hiss_band = np.exp(-0.5 * ((frequencies - 5500.0) / 1300.0) ** 2)
     spectrum = (_block_spectra(pulses) * tilt + _block_spectra(aspiration)) * tract
     spectrum += _block_spectra(hiss) * hiss_band
