@@ -62,6 +62,13 @@ def test_beta_of_a_call_wins_over_the_configurations():
     torch.testing.assert_close(half - output.loss, 0.1 * (model(**features).loss - output.loss))
 
 
+def test_beta_of_one_latent_leaves_the_others_theirs():
+    model, features = make(kl_weight=0.5, z_a_kl_weight=2.0), random_features()
+    usual, heavy = model(**features), model(**features, kl_weight={"z_a": 3.0})
+    assert usual.z_a_kl > 0
+    torch.testing.assert_close(heavy.loss - usual.loss, 2.0 * 2.5 * usual.z_a_kl)
+
+
 def test_free_bits_cost_nothing_and_pull_nothing():
     divergences = torch.tensor([0.1, 0.5, 2.0], requires_grad=True)
     free = with_free_bits(divergences, 1.0)  # log 2 = 0.69 nats

@@ -14,7 +14,7 @@ from torch import nn
 from transformers.utils.generic import can_return_tuple
 
 from .across_processes import batch_share, num_processes, sum_over_processes
-from .configuration_mdvae import MDVAEConfig
+from .configuration_mdvae import LATENTS, MDVAEConfig
 from .mdvae_features import FrameFeatures, in_units, join_frame_masks, prepare_features
 from .mdvae_generation import DECODER_INPUTS, LatentSpace, draw_noise, part_of
 from .mdvae_inference import DynamicLatent, StaticEncoder, infer_together
@@ -121,7 +121,7 @@ class MDVAEModel(MDVAEPreTrainedModel, LatentSpace):
         sample: bool | None = None,
         generator: torch.Generator | None = None,
         noise: Mapping[str, torch.Tensor] | None = None,
-        kl_weight: float | torch.Tensor | None = None,
+        kl_weight: float | torch.Tensor | Mapping[str, float] | None = None,
         return_loss: bool = True,
         **kwargs: Any,
     ) -> MDVAEOutput:
@@ -140,7 +140,8 @@ class MDVAEModel(MDVAEPreTrainedModel, LatentSpace):
             sample (`bool`): samples of the posteriors, or their means; by default samples in training mode only.
             generator (`torch.Generator`): source of all noise; the default generator without.
             noise (mapping of `"w"` `(B, D)`, `"z_av"`, `"z_a"`, `"z_v"` `(B, T, D)`): the noise itself, standard normal.
-            kl_weight (`float`): beta in place of the configuration's, for warm-up.
+            kl_weight (`float`, or mapping of latents to `float`): beta in place of the configuration's, for warm-up; for all
+                latents or for those that are named.
             return_loss (`bool`): whether to compute the losses.
 
         Returns:
@@ -301,7 +302,7 @@ class MDVAEModel(MDVAEPreTrainedModel, LatentSpace):
         inputs: FrameFeatures,
         encoding: MDVAEEncoding,
         decoded: Mapping[str, torch.Tensor],
-        kl_weight: float | torch.Tensor | None = None,
+        kl_weight: float | torch.Tensor | Mapping[str, float] | None = None,
     ) -> None:
         """Fill in every term and their weighted sum ([MD], training objective); padding takes no part in any of them."""
         total = encoding["w"].new_zeros((), dtype=torch.float32)
@@ -314,11 +315,13 @@ class MDVAEModel(MDVAEPreTrainedModel, LatentSpace):
             term = term * getattr(self.config, f"{modality}_loss_weight") * shares["frames"]
             output[f"{modality}_loss"] = term
             total = total + term
-        beta = self.config.kl_weight if kl_weight is None else kl_weight
+        usual = self.config.kl_weight
+        betas = kl_weight if isinstance(kl_weight, Mapping) else dict.fromkeys(LATENTS, kl_weight)
         for name, divergences in self.latent_divergences(encoding).items():
             divergences = divergences * shares["clips" if name == "w" else "frames"]
             output[f"{name}_kl"] = divergences.sum()
-            weight = beta * getattr(self.config, f"{name}_kl_weight")
+            beta = betas.get(name)
+            weight = (usual if beta is None else beta) * getattr(self.config, f"{name}_kl_weight")
             overall = divergences
             if self.training and self.config.free_bits > 0:
                 overall = sum_over_processes(divergences) / num_processes()
