@@ -2,6 +2,7 @@
 
 import json
 import math
+from copy import deepcopy
 
 import numpy as np
 import pytest
@@ -24,10 +25,12 @@ from vqmae_hf.training import train_mdvae
 from vqmae_hf.training.assembly import build_mdvae, load_tokenizers
 from vqmae_hf.training.latent_batches import (
     FeatureCollator,
+    FeatureStatistics,
     LatentWindows,
     VariationalCollator,
     feature_statistics,
     start_from_statistics,
+    start_static_latent,
 )
 from vqmae_hf.training.mdvae_arguments import MDVAEArguments
 from vqmae_hf.training.recipes import build_arguments
@@ -105,12 +108,16 @@ def test_a_clip_that_lacks_a_modality_of_the_model_is_left_out(latent_world):
 def test_statistics_are_means_and_how_much_features_move_within_their_clip(latent_world):
     rows = latent_world.store.select(range(5))
     statistics = feature_statistics(rows, MDVAEConfig.from_preset("tiny"), clips_at_once=2)
-    for name, (mean, spread, movement) in statistics.items():
+    for name, (mean, spread, movement, components) in statistics.items():
         clips = [np.reshape(values, (-1, 256)).astype(np.float64) for values in rows[f"{name}_features"]]
         np.testing.assert_allclose(mean, np.concatenate(clips).mean(axis=0), rtol=1e-6)
         moves = np.concatenate([clip - clip.mean(axis=0) for clip in clips])
         assert movement == pytest.approx(np.sqrt(np.square(moves).mean()), rel=1e-6)
-        assert spread == pytest.approx(np.sqrt(np.square(np.concatenate(clips) - mean).mean()), rel=1e-6)
+        deviations = np.concatenate(clips) - mean
+        assert spread == pytest.approx(np.sqrt(np.square(deviations).mean()), rel=1e-6)
+        along = deviations @ (components / np.square(components).sum(axis=0))
+        np.testing.assert_allclose(along.T @ along / len(along), np.eye(components.shape[1]), atol=1e-6)
+        assert np.square(components).sum() <= np.square(deviations).sum() / len(deviations) * (1 + 1e-6)
 
 
 def test_training_starts_from_the_means(latent_world):
@@ -120,7 +127,7 @@ def test_training_starts_from_the_means(latent_world):
     statistics = feature_statistics(latent_world.store, model.config)
     with torch.no_grad():
         start_from_statistics(model, statistics)
-        for name, (mean, spread, movement) in statistics.items():
+        for name, (mean, spread, movement, _) in statistics.items():
             assert getattr(model.config, f"{name}_feature_scale") == spread
             deviation = batch[f"{name}_features"] - torch.from_numpy(mean).float()
             expected = float((deviation / movement).square().sum(-1).mean())
@@ -136,11 +143,36 @@ def test_after_the_start_mean_features_are_what_zeros_were(latent_world, modalit
         f"{name}_features": torch.from_numpy(mean).float().expand(1, 4, -1) for name, (mean, *_) in statistics.items()
     }
     with torch.no_grad():
-        before = model.encode(**{name: torch.zeros_like(values) for name, values in means.items()})
+        plain = deepcopy(model)
+        start_static_latent(plain)
+        before = plain.encode(**{name: torch.zeros_like(values) for name, values in means.items()})
         start_from_statistics(model, statistics)
         after = model.encode(**means)
     for name in ("w", *model.config.dynamic_latents):
         torch.testing.assert_close(after[name], before[name], rtol=1e-3, atol=1e-4)
+
+
+def test_a_model_starts_blind_to_what_features_never_do_and_decodes_none_of_it(latent_world):
+    torch.manual_seed(0)
+    model = MDVAEModel(MDVAEConfig.from_preset("tiny")).eval()
+    generator = np.random.default_rng(0)
+    axes = np.linalg.qr(generator.standard_normal((256, 5)))[0]
+    components = axes[:, :3] * [4.0, 2.0, 1.0]
+    statistics = {name: FeatureStatistics(np.zeros(256), 1.0, 1.0, components) for name in ("audio", "visual")}
+    start_from_statistics(model, statistics)
+    inputs = {name: np.repeat(axes[:, i].T[None, None], 6, axis=1) for name, i in (("never", 4), ("often", 1))}
+    with torch.no_grad():
+        encoded = {
+            name: model.encode(**dict.fromkeys(("audio_features", "visual_features"), torch.from_numpy(x).float()))
+            for name, x in {"zero": np.zeros((1, 6, 256)), **inputs}.items()
+        }
+        decoded = model.decode_features(encoded["often"])
+    for latent in ("w", "z_av", "z_a", "z_v"):
+        torch.testing.assert_close(encoded["never"][latent], encoded["zero"][latent], rtol=0, atol=1e-5)
+        assert (encoded["often"][latent] - encoded["zero"][latent]).abs().max() > 1e-3
+    for features in decoded.values():
+        outside = features.numpy() - features.numpy() @ axes[:, :3] @ axes[:, :3].T
+        assert np.abs(outside).max() < 1e-5 < np.abs(features.numpy()).max()
 
 
 def test_features_that_never_move_are_refused(latent_world):
@@ -183,11 +215,30 @@ def test_the_report_says_what_is_explained_and_what_is_in_use(trained, latent_wo
 
 def test_the_divergences_are_warmed_up(latents, tmp_path):
     arguments = mdvae_arguments(latents, tmp_path, kl_warmup_steps=0.5, kl_weight=3.0, max_steps=8)
-    weight_at = train_mdvae.kl_warmup(arguments)
+    model = train_mdvae.build_model(arguments)
+    weight_at = train_mdvae.kl_schedule(arguments, model)
     weights = [weight_at(TrainerState(global_step=step, max_steps=8))["kl_weight"] for step in (0, 1, 2, 4, 7)]
     assert weights == [0.0, 0.75, 1.5, 3.0, 3.0]
-    absolute = train_mdvae.kl_warmup(mdvae_arguments(latents, tmp_path, kl_warmup_steps=100))
+    absolute = train_mdvae.kl_schedule(mdvae_arguments(latents, tmp_path, kl_warmup_steps=100), model)
     assert absolute(TrainerState(global_step=25, max_steps=8)) == {"kl_weight": 0.25}
+
+
+def test_latents_that_start_late_are_held_to_their_priors_until_then(latents, tmp_path):
+    starts = {"z_v": 0.0, "z_a": 0.4}
+    arguments = mdvae_arguments(
+        latents, tmp_path, kl_weight=2.0, kl_warmup_steps=0.0, latent_starts=starts, max_steps=20
+    )
+    weights_at = train_mdvae.kl_schedule(arguments, train_mdvae.build_model(arguments))
+    weights = [weights_at(TrainerState(global_step=step, max_steps=20))["kl_weight"] for step in range(20)]
+    assert {w["w"] for w in weights} == {2.0}
+    assert [w["z_a"] for w in weights[:9]] == [200.0] * 9
+    assert weights[9]["z_a"] == pytest.approx(20.0)  # half of the release in logarithms
+    assert [w["z_a"] for w in weights[10:]] + [w["z_v"] for w in weights[2:]] == pytest.approx([2.0] * 28)
+    result = train_mdvae.run(arguments)
+    logged = [entry for entry in result.log_history if "loss" in entry]
+    assert [entry["kl_weight/z_a"] for entry in logged][-1] == 2.0
+    with pytest.raises(ValueError, match=r"latent_starts=.'w': 0\.5. must give some of"):
+        mdvae_arguments(latents, tmp_path, latent_starts={"w": 0.5})
 
 
 def test_the_warmed_up_weight_is_that_of_the_loss_and_of_training_alone(latents, tmp_path, monkeypatch):
@@ -251,7 +302,8 @@ def test_values_give_the_latents_that_the_store_gives(trained, latent_world):
     features = {f"{m}_features": torch.tensor(row[f"{m}_features"]).view(1, -1, 256) for m in ("audio", "visual")}
     from_store = model.encode(**features)
     for name in ("w", "z_av", "z_a", "z_v"):
-        torch.testing.assert_close(from_store[name], from_values[name], rtol=0, atol=2e-3)  # float16
+        # float16, in units of the small deviations of these untrained tokenizers
+        torch.testing.assert_close(from_store[name], from_values[name], rtol=0, atol=1e-2)
 
 
 @pytest.mark.parametrize("accumulation", [1, 2])
@@ -314,7 +366,7 @@ def test_the_classifier_is_trained_by_a_plain_trainer(latents, latent_world, tmp
     model = build_mdvae("tiny", tokenizers, MDVAEForAudioVisualClassification, **fields)
     start_from_statistics(model.base_model, feature_statistics(latent_world.store, model.config))
     arguments = TrainingArguments(
-        str(tmp_path), max_steps=200, per_device_train_batch_size=18, learning_rate=5e-4, use_cpu=True
+        str(tmp_path), max_steps=400, per_device_train_batch_size=18, learning_rate=5e-4, use_cpu=True
     )
     arguments = arguments.set_save("no").set_logging(steps=1, report_to=[])
     arguments.remove_unused_columns, arguments.disable_tqdm = False, True

@@ -18,7 +18,7 @@ from vqmae_hf.data.corpora import corpus_names
 from vqmae_hf.data.fixed_folds import FIXED_FOLDS
 from vqmae_hf.data.speed_copies import speed_factor_problems
 
-JSON_FIELDS = ("corpus_options", "clip_options", "model_overrides")
+JSON_FIELDS = ("corpus_options", "clip_options", "model_overrides", "latent_starts")
 
 
 def option(default: Any, help: str) -> Any:

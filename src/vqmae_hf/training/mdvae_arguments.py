@@ -2,8 +2,10 @@
 # ruff: noqa: RUF009 - `option` makes a dataclass field
 
 from dataclasses import dataclass
+from numbers import Real
 from typing import ClassVar, Literal
 
+from vqmae_hf.modeling.configuration_mdvae import LATENTS
 from vqmae_hf.training.arguments import EncodingArguments, StageArguments, option
 
 
@@ -46,6 +48,12 @@ class MDVAEArguments(StageArguments):
     kl_warmup_steps: float = option(
         0.0, "Optimizer steps over which the weight of the divergences grows from 0; below 1, a share of all steps."
     )
+    latent_starts: dict | str | None = option(
+        None,
+        'When latents of frames begin to be learned, as shares of all steps, in JSON, e.g. {"z_av": 0.2, "z_a": 0.35}. '
+        "Until then their divergences weigh 100 times as much, then less and less for a tenth of the steps. What comes "
+        "first learns all it can: w what a clip keeps, then z_av what sound and face share, then z_a the rest of the sound.",
+    )
     free_bits: float = option(0.0, "Bits per number of a latent that cost nothing.")
     label_names: list[str] | None = option([], "Nothing but the input is predicted.")
     learning_rate: float = option(3e-4, "Peak learning rate of Adam.")
@@ -65,6 +73,11 @@ class MDVAEArguments(StageArguments):
         for name in ("kl_weight", "kl_warmup_steps", "free_bits"):
             if getattr(self, name) < 0:
                 problems.append(f"{name}={getattr(self, name)} must not be negative")
+        starts = self.latent_starts if isinstance(self.latent_starts, dict) else {}
+        if set(starts) - set(LATENTS[1:]) or not all(isinstance(at, Real) and 0 <= at < 1 for at in starts.values()):
+            problems.append(
+                f"latent_starts={starts} must give some of {LATENTS[1:]} a share of the steps, 0 to below 1"
+            )
         if self.num_frames is not None and self.num_frames < 1:
             problems.append(f"num_frames={self.num_frames} must be positive")
         return problems

@@ -67,8 +67,8 @@ class StageTrainer(Trainer):
     Args:
         terms: names of scalar outputs to report.
         loss_function: `(outputs, inputs) -> loss` in place of the model's own.
-        step_inputs: state of the trainer -> numbers that the model takes in training besides its batch, such as the weight
-            of a term that is warmed up; they are logged.
+        step_inputs: state of the trainer -> numbers, or numbers by name, that the model takes in training besides its
+            batch, such as the weight of a term that is warmed up; they are logged.
         processor: saved with the model. (As Trainer's `processing_class` it would have to hold a tokenizer.)
         **options: as for `Trainer`.
 
@@ -81,7 +81,7 @@ class StageTrainer(Trainer):
         *,
         terms: Sequence[str] = (),
         loss_function: Callable[[Any, dict[str, Any]], torch.Tensor] | None = None,
-        step_inputs: Callable[[TrainerState], dict[str, float]] | None = None,
+        step_inputs: Callable[[TrainerState], dict[str, Any]] | None = None,
         processor: ProcessorMixin | None = None,
         **options: Any,
     ):
@@ -199,7 +199,7 @@ class StageTrainer(Trainer):
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         if "loss" in logs:
             logs.update(self.training_terms.take(self.accelerator))
-            logs.update({} if self.step_inputs is None else self.step_inputs(self.state))
+            logs.update({} if self.step_inputs is None else flat_numbers(self.step_inputs(self.state)))
         super().log(logs, start_time)
 
     def _get_output_dir(self, trial: Any = None) -> str:
@@ -272,3 +272,13 @@ class StageTrainer(Trainer):
         usage = counts / counts.sum()
         entropy = -torch.xlogy(usage, usage).sum()
         return {"codebook_usage": (counts > 0).double().mean().item(), "codebook_perplexity": entropy.exp().item()}
+
+
+def flat_numbers(values: dict[str, Any]) -> dict[str, float]:
+    """Numbers, and numbers by name, as one level: {"weight": {"w": 1.0}} is {"weight/w": 1.0}."""
+    flat: dict[str, float] = {}
+    for name, value in values.items():
+        flat |= (
+            {f"{name}/{key}": number for key, number in value.items()} if isinstance(value, dict) else {name: value}
+        )
+    return flat

@@ -29,6 +29,9 @@ from vqmae_hf.training.recipes import parse_arguments
 from vqmae_hf.training.stages import StageResult, run_stage, split_speakers_of
 
 RESULTS_NAME = "results.json"
+# Of a latent that is held back: by how much more its divergence weighs, and over which share of the steps that ends.
+HELD_WEIGHT = 100.0
+RELEASE_SHARE = 0.1
 TERMS = ("audio_loss", "visual_loss", *(f"{name}_kl" for name in LATENTS))
 
 
@@ -63,7 +66,7 @@ def run(args: MDVAEArguments) -> MDVAEResult:
         paint=Reconstructions(validation_data or train_data, collator, args.picture_clips)
         if args.picture_clips
         else None,
-        step_inputs=kl_warmup(args) if args.kl_warmup_steps else None,
+        step_inputs=kl_schedule(args, model) if args.kl_warmup_steps or args.latent_starts else None,
     )
     health = report_health(model, validation_data or train_data, args.per_device_eval_batch_size)
     if trainer.is_world_process_zero():
@@ -96,15 +99,26 @@ def build_model(args: MDVAEArguments) -> MDVAEModel:
     return build_mdvae(args.model_preset, tokenizers, **fields)
 
 
-def kl_warmup(args: MDVAEArguments) -> Callable[[TrainerState], dict[str, float]]:
-    """The weight of the divergences at each step, growing linearly from 0 at the first to `kl_weight`."""
+def kl_schedule(args: MDVAEArguments, model: MDVAEModel) -> Callable[[TrainerState], dict[str, Any]]:
+    """The weight of the divergences at each step, of all or of each latent; see `kl_warmup_steps` and `latent_starts`."""
+    starts = args.latent_starts if isinstance(args.latent_starts, dict) else {}
 
-    def weight_at(state: TrainerState) -> dict[str, float]:
+    def weights_at(state: TrainerState) -> dict[str, Any]:
         steps = args.kl_warmup_steps
         steps = steps if steps >= 1 else steps * state.max_steps
-        return {"kl_weight": args.kl_weight * min(1.0, state.global_step / steps)}
+        weight = args.kl_weight * (min(1.0, state.global_step / steps) if steps else 1.0)
+        if not starts:
+            return {"kl_weight": weight}
+        share = state.global_step / state.max_steps
+        held = {name: held_back(share, at) for name, at in starts.items() if name in model.config.dynamic_latents}
+        return {"kl_weight": {"w": weight, **{name: weight * factor for name, factor in held.items()}}}
 
-    return weight_at
+    return weights_at
+
+
+def held_back(share: float, start: float) -> float:
+    """By how much a latent's divergence weighs more, `share` of the steps done: a factor that falls geometrically to 1."""
+    return HELD_WEIGHT ** (1 - min(max((share - start) / RELEASE_SHARE, 0.0), 1.0))
 
 
 class Reconstructions:
