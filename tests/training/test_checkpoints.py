@@ -37,7 +37,8 @@ def audio_arguments(world, folder, **values):
 def assert_same_weights(first, second):
     one, two = (load_file(Path(folder) / "model.safetensors") for folder in (first, second))
     assert one.keys() == two.keys()
-    assert all(torch.equal(one[name], two[name]) for name in one)
+    differing = [name for name in one if not torch.equal(one[name], two[name])]
+    assert not differing, f"{first} and {second}: {differing[:5]} and others, {len(differing)} in all"
 
 
 @pytest.fixture(scope="module")
@@ -224,7 +225,8 @@ def words(name, value):
 def test_after_kill_9_every_program_ends_as_if_it_had_not_been(world, latents, tmp_path, caplog):
     script = Path(__file__).with_name("killed_programs.py")
     (tmp_path / "jobs.json").write_text(json.dumps(jobs(world, latents, tmp_path / "killed")))
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    # Libraries in both processes count the same threads, or sums differ in their last bits.
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
     command = [sys.executable, str(script), str(tmp_path / "jobs.json")]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=250, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
