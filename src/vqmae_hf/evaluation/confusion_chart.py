@@ -1,6 +1,6 @@
 """An evaluation as one picture: which class is taken for which, and how many of each are found."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from textwrap import shorten
 from typing import Any
 
@@ -28,7 +28,14 @@ def draw_evaluation(results: Mapping[str, Any]) -> Figure:
     return figure
 
 
-def draw_confusions(axes: Axes, confusion_matrix: Any, classes: list[str]) -> None:
+def draw_confusions(
+    axes: Axes,
+    confusion_matrix: Any,
+    classes: Sequence[str],
+    *,
+    title: str = "% of the clips with a label",
+    font_size: int = 9,
+) -> None:
     """Rows: true classes; columns: the answers. Shades and numbers are % of the row; empty rows stay empty."""
     counts = np.asarray(confusion_matrix, dtype=float)
     totals = counts.sum(axis=1, keepdims=True)
@@ -37,13 +44,13 @@ def draw_confusions(axes: Axes, confusion_matrix: Any, classes: list[str]) -> No
     for (row, column), share in np.ndenumerate(shares):
         if totals[row, 0]:
             colour = "white" if share > 55 else "black"
-            axes.text(column, row, f"{share:.0f}", ha="center", va="center", fontsize=9, color=colour)
+            axes.text(column, row, f"{share:.0f}", ha="center", va="center", fontsize=font_size, color=colour)
     names = [shorten(name, LONGEST_NAME, placeholder="…") for name in classes]
-    axes.set_xticks(range(len(names)), names, rotation=40, ha="right", fontsize=9)
-    axes.set_yticks(range(len(names)), names, fontsize=9)
-    axes.set_xlabel("answer")
-    axes.set_ylabel("label")
-    axes.set_title("% of the clips with a label", fontsize=10)
+    axes.set_xticks(range(len(names)), names, rotation=40, ha="right", fontsize=font_size)
+    axes.set_yticks(range(len(names)), names, fontsize=font_size)
+    axes.set_xlabel("answer", fontsize=font_size + 1)
+    axes.set_ylabel("label", fontsize=font_size + 1)
+    axes.set_title(title, fontsize=10)
 
 
 def _draw_recalls(axes: Axes, results: Mapping[str, Any]) -> None:

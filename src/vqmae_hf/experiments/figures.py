@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from vqmae_hf.evaluation.confusion_chart import draw_confusions
 from vqmae_hf.experiments.tables import best_row
 
 LINE_LENGTH = 32  # of titles
@@ -24,7 +25,9 @@ def draw_results(results_path: Path) -> Path:
     FigureCanvasAgg(figure)
     bars, matrix = figure.subplots(1, 2, width_ratios=(1.3, 1))
     _draw_systems(bars, rows, results["chance"])
-    _draw_confusions(matrix, results)
+    best = results["rows"][best_row(results)]
+    title = fill(f"{best['title']}, % of the true class", 1.5 * LINE_LENGTH)
+    draw_confusions(matrix, best["confusion_matrix"], results["classes"], title=title)
     figure.suptitle(results["title"])
     picture = results_path.with_suffix(".png")
     figure.savefig(picture, dpi=110, metadata={"Software": None})
@@ -51,16 +54,3 @@ def _draw_systems(axes: Axes, rows: list[dict[str, Any]], chance: float) -> None
     axes.set_ylim(-0.7, max(len(rows), FEWEST_BARS) - 0.3)
     axes.set_xlim(0, 100)
     axes.set_xlabel("WAR in %: all folds, ± over seeds; dots: folds; dashed: guessing")
-
-
-def _draw_confusions(axes: Axes, results: dict[str, Any]) -> None:
-    best = results["rows"][best_row(results)]
-    counts = np.asarray(best["confusion_matrix"], dtype=float)
-    shares = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    axes.imshow(shares, cmap="Blues", vmin=0, vmax=100)
-    for (row, column), share in np.ndenumerate(shares):
-        axes.text(column, row, f"{share:.0f}", ha="center", va="center", color="white" if share > 50 else "black")
-    names = results["classes"]
-    axes.set_xticks(range(len(names)), names, rotation=45, ha="right")
-    axes.set_yticks(range(len(names)), names)
-    axes.set_title(fill(f"{best['title']}, % of the true class", 1.5 * LINE_LENGTH), fontsize=10)

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from PIL import Image, ImageDraw
 
 from vqmae_hf.data.media import read_media
+from vqmae_hf.evaluation.confusion_chart import draw_confusions
 from vqmae_hf.evaluation.pictures import frame_strip, named_rows, spectrogram
 from vqmae_hf.evaluation.reconstructions import decode_masked_codes, predict_masked_codes
 from vqmae_hf.modeling.modeling_vqmae import VQMAEForPreTraining
@@ -115,20 +116,9 @@ def validation_curves(histories: Mapping[str, Sequence[Mapping[str, float]]]) ->
 
 
 def confusion_figure(matrix: Sequence[Sequence[int]], classes: Sequence[str], title: str) -> Figure:
-    """Rows: what was acted; columns: what the model said; each cell the number of clips, shaded by share of its row."""
-    counts = np.asarray(matrix)
-    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    """Rows: what was acted; columns: what the model said; each cell % of its row."""
     figure = Figure(figsize=(3.4, 3.2))
-    axes = figure.add_subplot()
-    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    for (row, column), count in np.ndenumerate(counts):
-        colour = "white" if shares[row, column] > 0.55 else "black"
-        axes.text(column, row, str(count), ha="center", va="center", fontsize=8, color=colour)
-    axes.set_xticks(range(len(classes)), classes, rotation=40, ha="right", fontsize=8)
-    axes.set_yticks(range(len(classes)), classes, fontsize=8)
-    axes.set_xlabel("predicted", fontsize=9)
-    axes.set_ylabel("acted", fontsize=9)
-    axes.set_title(title, fontsize=10)
+    draw_confusions(figure.add_subplot(), matrix, classes, title=title, font_size=8)
     return figure
 
 
