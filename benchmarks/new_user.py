@@ -1,4 +1,4 @@
-"""How long a new user waits: from the repository to the emotion of a clip, command by command as the tutorial has them.
+"""How long a new user waits: from the repository to the emotion of a clip, command by command as the README has them.
 
     python benchmarks/new_user.py clip.mp4
 
@@ -25,8 +25,8 @@ def commands(clip: Path) -> dict[str, str]:
     activated = ". .venv/bin/activate && vqmae-hf"
     return {
         "install": "make install",
-        "draw clips": f"{activated} synth my_clips --speakers {SPEAKERS} --clips-per-emotion 1 --quiet",
-        "train": f"{activated} train finetune my_clips/clips -o my_model",
+        "draw clips": f"{activated} synth corpus --speakers {SPEAKERS} --clips-per-emotion 1 --quiet",
+        "train": f"{activated} train finetune corpus/clips -o my_model",
         "predict": f"{activated} predict '{clip}' --model my_model --json",
     }
 
