@@ -231,8 +231,8 @@ def test_latents_that_start_late_are_held_to_their_priors_until_then(latents, tm
     weights_at = train_mdvae.kl_schedule(arguments, train_mdvae.build_model(arguments))
     weights = [weights_at(TrainerState(global_step=step, max_steps=20))["kl_weight"] for step in range(20)]
     assert {w["w"] for w in weights} == {2.0}
-    assert [w["z_a"] for w in weights[:9]] == [200.0] * 9
-    assert weights[9]["z_a"] == pytest.approx(20.0)  # half of the release in logarithms
+    assert [w["z_a"] for w in weights[:9]] == [2000.0] * 9
+    assert weights[9]["z_a"] == pytest.approx(2 * 1000**0.5)  # half of the release in logarithms
     assert [w["z_a"] for w in weights[10:]] + [w["z_v"] for w in weights[2:]] == pytest.approx([2.0] * 28)
     result = train_mdvae.run(arguments)
     logged = [entry for entry in result.log_history if "loss" in entry]

@@ -64,7 +64,7 @@ class VQMAESelfAttention(nn.Module):
         self,
         hidden: torch.Tensor,
         attention_mask: AttentionMask | None = None,
-        norm: nn.LayerNorm | None = None,
+        norm: Callable[[torch.Tensor], torch.Tensor] | None = None,
         wanted: torch.Tensor | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
@@ -171,13 +171,17 @@ class VQMAEMLP(nn.Module):
         self.fc1 = nn.Linear(config.hidden_size, config.intermediate_size)
         self.fc2 = nn.Linear(config.intermediate_size, config.hidden_size)
 
-    def forward(self, hidden: torch.Tensor, norm: nn.LayerNorm | None = None) -> torch.Tensor:
+    def forward(
+        self, hidden: torch.Tensor, norm: Callable[[torch.Tensor], torch.Tensor] | None = None
+    ) -> torch.Tensor:
         """`norm` comes first, if any."""
         hidden = self.fc1(hidden) if norm is None else remade_on_the_way_back(self.fc1, norm, hidden)
         return remade_on_the_way_back(self.fc2, self.activation, hidden)
 
 
-def remade_on_the_way_back(linear: nn.Linear, function: nn.Module, hidden: torch.Tensor) -> torch.Tensor:
+def remade_on_the_way_back(
+    linear: nn.Linear, function: Callable[[torch.Tensor], torch.Tensor], hidden: torch.Tensor
+) -> torch.Tensor:
     """
     `linear(function(hidden))`, for functions of one pass over the numbers. On a processor, where training is short of memory
     more than of launches, what `function` makes of them, a third of all that would be kept, is made again when gradients
@@ -211,9 +215,10 @@ class TransformerBlock(nn.Module):
         **kwargs: Unpack[TransformersKwargs],
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """`wanted` (B, Q): places of `hidden` (B, L, D) to compute, (B, Q, D); all of them without."""
-        attended, weights = self.attention(hidden, attention_mask, self.attention_norm, wanted, **kwargs)
+        # Their calls and not the norms themselves: accelerate moves every argument that can be moved, modules too.
+        attended, weights = self.attention(hidden, attention_mask, self.attention_norm.__call__, wanted, **kwargs)
         hidden = (hidden if wanted is None else gather_tubes(hidden, wanted)) + attended
-        return hidden + self.mlp(hidden, self.mlp_norm), weights
+        return hidden + self.mlp(hidden, self.mlp_norm.__call__), weights
 
 
 class VQMAELayer(GradientCheckpointingLayer):

@@ -51,7 +51,7 @@ class MDVAEArguments(StageArguments):
     latent_starts: dict | str | None = option(
         None,
         'When latents of frames begin to be learned, as shares of all steps, in JSON, e.g. {"z_av": 0.2, "z_a": 0.35}. '
-        "Until then their divergences weigh 100 times as much, then less and less for a tenth of the steps. What comes "
+        "Until then their divergences weigh 1000 times as much, then less and less for a tenth of the steps. What comes "
         "first learns all it can: w what a clip keeps, then z_av what sound and face share, then z_a the rest of the sound.",
     )
     free_bits: float = option(0.0, "Bits per number of a latent that cost nothing.")

@@ -30,7 +30,7 @@ from vqmae_hf.training.stages import StageResult, run_stage, split_speakers_of
 
 RESULTS_NAME = "results.json"
 # Of a latent that is held back: by how much more its divergence weighs, and over which share of the steps that ends.
-HELD_WEIGHT = 100.0
+HELD_WEIGHT = 1000.0
 RELEASE_SHARE = 0.1
 TERMS = ("audio_loss", "visual_loss", *(f"{name}_kl" for name in LATENTS))
 
