@@ -47,6 +47,16 @@ def test_a_cell_is_another_one_where_its_own_settings_change(tmp_path):
         study_cells(base, ["swap/0"])
 
 
+def test_a_cell_is_another_one_where_a_recipe_has_changed(tmp_path):
+    recipe = tmp_path / "mine.yaml"
+    paths = []
+    for steps in (10, 20):
+        recipe.write_text(f"max_steps: {steps}\n")
+        study = load_study("mdvae-synthetic", overrides={"model": {"recipe": str(recipe)}})
+        paths.append(cell_path(StudyWorkspace(study, tmp_path), "disentanglement", 0))
+    assert paths[0] != paths[1]
+
+
 def test_the_transformer_has_the_size_asked_for_and_learns():
     width = width_for(60_000, 12, 6, 3)
     size = count_parameters(SupervisedTransformer(12, width, 6, 3))

@@ -41,7 +41,7 @@ from vqmae_hf.training.arguments import (
     VisualTokenizerArguments,
 )
 from vqmae_hf.training.mdvae_arguments import EncodeArguments, MDVAEArguments
-from vqmae_hf.training.recipes import build_arguments
+from vqmae_hf.training.recipes import build_arguments, read_recipe
 from vqmae_hf.training.stages import open_clips, split_speakers_of
 
 FOLDER = Path(__file__).parent
@@ -115,7 +115,19 @@ def load_study(study: str | Path, *, size: str = "full", overrides: Mapping[str,
             f"{path}: missing keys {sorted(known - set(values))}, unknown keys {sorted(set(values) - known)}; accepted are "
             f"{sorted(known)}, each once."
         )
+    values["tokenizers"] = {
+        modality: _spelled_out(TOKENIZER_ARGUMENTS[modality], section)
+        for modality, section in values["tokenizers"].items()
+    }
+    values["model"] = _spelled_out(MDVAEArguments, values["model"])
     return Study(name=path.stem, size=size, **values)
+
+
+def _spelled_out(argument_class: type, section: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments of a section over those of its recipe, so that steps and cells are made anew when the recipe has changed."""
+    recipe = section.get("recipe")
+    said = {} if recipe is None else read_recipe(argument_class, recipe)
+    return {**said, **{name: value for name, value in section.items() if name != "recipe"}}
 
 
 class StudyClips(NamedTuple):
