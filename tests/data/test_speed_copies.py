@@ -5,10 +5,9 @@ import pickle
 
 import numpy as np
 import pytest
-import torch
 from tests.fake_clips import SAMPLING_RATE, fake_corpus, fake_load_clip
 
-from vqmae_hf import AudioVQVAEConfig, AudioVQVAEModel, VisualVQVAEConfig, VisualVQVAEModel
+from vqmae_hf import VisualVQVAEConfig, VisualVQVAEModel
 from vqmae_hf.data import prepared_clips
 from vqmae_hf.data.clip_shards import load_failures
 from vqmae_hf.data.prepared_clips import clip_arrays, prepare_clips
@@ -25,22 +24,7 @@ from vqmae_hf.training.token_stream import StreamedTokenWindows, read_some_clips
 FACTORS = [1.1, 1, 0.9]
 
 
-@pytest.fixture(autouse=True)
-def _own_cache(tmp_path, monkeypatch):
-    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
-
-
-@pytest.fixture(scope="module")
-def audio():
-    torch.manual_seed(1)
-    return AudioVQVAEModel(AudioVQVAEConfig.from_preset("tiny")).eval()
-
-
-@pytest.fixture(scope="module")
-def clips(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(prepared_clips, "load_clip", fake_load_clip)
-        return prepare_clips(fake_corpus(num_speakers=3), tmp_path_factory.mktemp("clips") / "clips", face_size=64)
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,6 @@ import torch
 from tests.fake_clips import fake_corpus, fake_load_clip
 
 from vqmae_hf import (
-    AudioVQVAEConfig,
     AudioVQVAEModel,
     VisualVQVAEConfig,
     VisualVQVAEModel,
@@ -26,23 +25,7 @@ from vqmae_hf.data.token_store import (
 )
 from vqmae_hf.data.tokenization import write_token_store
 
-
-@pytest.fixture(scope="module")
-def clips(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(prepared_clips, "load_clip", fake_load_clip)
-        return prepare_clips(fake_corpus(num_speakers=3), tmp_path_factory.mktemp("clips") / "clips", face_size=64)
-
-
-@pytest.fixture(autouse=True)
-def _own_cache(tmp_path, monkeypatch):
-    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
-
-
-@pytest.fixture(scope="module")
-def audio():
-    torch.manual_seed(1)
-    return AudioVQVAEModel(AudioVQVAEConfig.from_preset("tiny")).eval()
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 @pytest.fixture(scope="module")

@@ -101,9 +101,8 @@ class StageTrainer(Trainer):
         self.training_terms = TermAverages(terms)
         self.evaluation_terms = TermAverages(terms)
         self.code_counts: torch.Tensor | None = None
-        self.real_rows: int | None = (
-            None  # of the validation batch at hand, where they are known to be fewer than it has
-        )
+        # Of the validation batch at hand, where they are known to be fewer than it has.
+        self.real_rows: int | None = None
         self.finite_watch = FiniteWatch()
         self.add_callback(FiniteWatchCallback(self.finite_watch, self.accelerator))
 
