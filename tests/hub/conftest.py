@@ -8,21 +8,7 @@ import pytest
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "modeling"))
 
-from huggingface_hub import constants
-from local_hub import LocalHub
-
-
-def use_hub(monkeypatch: pytest.MonkeyPatch, hub: LocalHub, cache: Path, token: str = "tester-token") -> None:
-    """Everything in this process that talks to the Hub talks to this one, as "tester"."""
-    for name, value in {
-        "ENDPOINT": hub.url,
-        "HUGGINGFACE_CO_URL_TEMPLATE": hub.url + "/{repo_id}/resolve/{revision}/{filename}",
-        "HF_HUB_OFFLINE": False,
-        "HF_HUB_DISABLE_XET": True,
-        "HF_HUB_CACHE": str(cache),
-    }.items():
-        monkeypatch.setattr(constants, name, value)
-    monkeypatch.setenv("HF_TOKEN", token)
+from local_hub import LocalHub, use_hub
 
 
 @pytest.fixture

@@ -11,11 +11,14 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from threading import Lock, Thread
 from typing import Any, NoReturn
 from urllib.parse import parse_qs, unquote, urlsplit
 
+import pytest
 from hub_repositories import LFS_SUFFIXES, HubError, HubRepository, StoredFile, card_errors
+from huggingface_hub import constants
 
 USERS = {"tester-token": "tester", "stranger-token": "stranger"}
 
@@ -331,3 +334,16 @@ ROUTES: list[tuple[str, str, Callable[..., NoReturn]]] = [
     ("PUT", r"/lfs/(?P<oid>[0-9a-f]{64})", HubHandler.lfs_put),
     ("GET HEAD", rf"{FILES}/resolve/{REVISION}/(?P<path>.+)", HubHandler.resolve),
 ]
+
+
+def use_hub(monkeypatch: pytest.MonkeyPatch, hub: LocalHub, cache: Path, token: str = "tester-token") -> None:
+    """Everything in this process that talks to the Hub talks to this one, as "tester"."""
+    for name, value in {
+        "ENDPOINT": hub.url,
+        "HUGGINGFACE_CO_URL_TEMPLATE": hub.url + "/{repo_id}/resolve/{revision}/{filename}",
+        "HF_HUB_OFFLINE": False,
+        "HF_HUB_DISABLE_XET": True,
+        "HF_HUB_CACHE": str(cache),
+    }.items():
+        monkeypatch.setattr(constants, name, value)
+    monkeypatch.setenv("HF_TOKEN", token)

@@ -12,13 +12,12 @@ import pytest
 import soundfile
 import torch
 from huggingface_hub import EvalResult, HfApi, ModelCard
-from local_hub import LocalHub
+from local_hub import LocalHub, use_hub
 from published_models import AUTO_CLASSES, CLASSIFIERS, answer, make_models
 from snippets import needs_package, python_blocks
 from transformers import AutoProcessor, pipeline
 
 import vqmae_hf
-from conftest import use_hub
 from vqmae_hf.data.synthetic import load_synthetic_corpus, write_synthetic_corpus
 from vqmae_hf.hub import push_checkpoint, push_corpus
 from vqmae_hf.hub.checkpoint_source import find_processor
