@@ -134,9 +134,9 @@ def test_the_learning_rate_follows_the_batch(tmp_path):
         **values,
     )
     assert scaled.learning_rate == pytest.approx(2e-3 * 128 / 256)
-    assert (
-        build_arguments(PretrainArguments, base_learning_rate=None, learning_rate=3e-4, **values).learning_rate == 3e-4
-    )
+    # Said outright, it stays, whatever a recipe says of the base.
+    for recipe in (None, "cross-12"):
+        assert build_arguments(PretrainArguments, recipe=recipe, learning_rate=3e-4, **values).learning_rate == 3e-4
 
 
 def test_a_corpus_is_needed_where_there_are_no_clips(tmp_path):

@@ -32,7 +32,7 @@ class Launched:
 def jobs(world, latents, folder, batch):
     """(program, flags) of every training, two epochs long."""
     common = {"recipe": "debug", "disable_tqdm": True, "picture_clips": 0, "max_steps": 4, "logging_steps": 1}
-    common |= {"optim": "sgd", "learning_rate": 0.01, "per_device_train_batch_size": batch}
+    common |= {"optim": "sgd", "per_device_train_batch_size": batch}
     common |= {"per_device_eval_batch_size": 4, "eval_steps": 4, "save_strategy": "no"}
     # Three speakers train, two validate and one tests.
     common |= {"validation_share": 0.34, "test_share": 0.16}
@@ -59,8 +59,12 @@ def jobs(world, latents, folder, batch):
         "train_mdvae": {**latents, "free_bits": 0.05},
     }
     return [
-        (program, [word for item in {**common, **values}.items() for word in flag(*item)] + output(folder / program))
+        (
+            program,
+            [word for item in {**common, **rate, **values}.items() for word in flag(*item)] + output(folder / program),
+        )
         for program, values in programs.items()
+        for rate in [{} if "base_learning_rate" in values else {"learning_rate": 0.01}]
     ]
 
 

@@ -270,9 +270,11 @@ class PretrainArguments(TokenStageArguments):
 
     stage: ClassVar[str] = "pretrain"
 
-    base_learning_rate: float | None = option(
-        1e-3,
-        "Peak learning rate for 256 clips: learning_rate becomes this times the total batch / 256. None: it stays.",
+    learning_rate: float | None = option(  # type: ignore[assignment]
+        None, "Peak learning rate of AdamW, for any batch; None: base_learning_rate says it."
+    )
+    base_learning_rate: float = option(
+        1e-3, "Peak learning rate for 256 clips: without a learning_rate, this times the total batch / 256 is taken."
     )
     num_train_epochs: float = option(200, "Visits to each clip.")
     code_head_start: Literal["random", "codebook"] = option(
@@ -287,7 +289,7 @@ class PretrainArguments(TokenStageArguments):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.base_learning_rate is not None:
+        if self.learning_rate is None:
             clips = self.train_batch_size * self.gradient_accumulation_steps * self.world_size
             self.learning_rate = self.base_learning_rate * clips / 256
 
