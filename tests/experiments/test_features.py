@@ -8,15 +8,16 @@ from vqmae_hf.experiments.features import (
     NUM_MELS,
     _decoded_statistics,
     code_histograms,
+    log_mel_dynamics,
     log_mel_statistics,
     log_spectrum_statistics,
     statistics_over_time,
 )
 from vqmae_hf.experiments.reference_systems import (
-    STRENGTHS,
-    choose_regression,
+    CLASSIFIERS,
+    choose_classifier,
+    class_scores,
     majority_probabilities,
-    regression_probabilities,
 )
 
 
@@ -35,9 +36,24 @@ def test_mel_means_tell_pitch_and_level_and_variances_tell_change():
     assert interrupted[NUM_MELS + peak] > 100 * low[NUM_MELS + peak]
 
 
+def test_dynamics_tell_movement_from_spread_and_the_duration():
+    # The same two tones, in the same shares: once in turn, once one after the other.
+    low, high = tone(300, seconds=0.25), tone(3000, seconds=0.25)
+    restless, calm = np.concatenate([low, high] * 5), np.concatenate([low] * 5 + [high] * 5)
+    features, others = log_mel_dynamics(restless), log_mel_dynamics(calm)
+    assert features.shape == (6 * NUM_MELS + 1,)
+    mean, deviation, change, *percentiles = features[:-1].reshape(6, NUM_MELS)
+    peak = mean.argmax()
+    assert change[peak] > 2 * others[:-1].reshape(6, NUM_MELS)[2, peak]
+    assert deviation[peak] == pytest.approx(others[:-1].reshape(6, NUM_MELS)[1, peak], rel=0.2)
+    assert (np.diff(percentiles, axis=0) >= 0).all()
+    assert features[-1] == others[-1] == pytest.approx(np.log(126))
+
+
 def test_silence_and_very_short_clips_have_finite_features():
     for waveform in (np.zeros(16000, np.float32), tone(300, seconds=0.01)):
         assert np.isfinite(log_mel_statistics(waveform)).all()
+        assert np.isfinite(log_mel_dynamics(waveform)).all()
     assert np.isfinite(log_spectrum_statistics(tone(300, seconds=0.1))).all()
 
 
@@ -71,19 +87,21 @@ def separable(generator, count):
     return labels[:, None] * np.array([10.0, -3.0]) + generator.normal(0, 0.5, (count, 2)), labels
 
 
-def test_regression_is_perfect_where_classes_are_apart_whatever_their_scale():
+@pytest.mark.parametrize("kind", CLASSIFIERS)
+def test_a_classifier_is_perfect_where_classes_are_apart_whatever_their_scale(kind):
     generator = np.random.default_rng(0)
     (features, labels), (held_out, held_labels) = separable(generator, 60), separable(generator, 30)
     scale = np.array([1e4, 1e-4])
-    choice = choose_regression(features * scale, labels, held_out * scale, held_labels)
-    probabilities = regression_probabilities(choice, held_out * scale, 4)
-    assert (probabilities.argmax(axis=1) == held_labels).all()
-    np.testing.assert_allclose(probabilities.sum(axis=1), 1)
-    assert (probabilities[:, 3] == 0).all()  # a class without a training clip
+    choice = choose_classifier(kind, features * scale, labels, held_out * scale, held_labels)
+    scores = class_scores(choice, held_out * scale, 4)
+    assert (scores.argmax(axis=1) == held_labels).all()
+    np.testing.assert_allclose(scores.sum(axis=1), 1)
+    assert (scores[:, 3] == 0).all()  # a class without a training clip
     assert choice.best_validation == 1.0
 
 
-def test_the_validation_clips_choose_the_strength():
+@pytest.mark.parametrize("kind", CLASSIFIERS)
+def test_the_validation_clips_choose_the_strength(kind):
     generator = np.random.default_rng(1)
     # One weak dimension of truth among a hundred of noise: little regularisation fits the noise.
     labels = np.arange(60) % 2
@@ -92,10 +110,12 @@ def test_the_validation_clips_choose_the_strength():
     validation = generator.normal(size=(400, 100))
     validation_labels = np.arange(400) % 2
     validation[:, 0] += 1.5 * validation_labels
-    choice = choose_regression(features, labels, validation, validation_labels)
-    assert choice.strength in STRENGTHS
-    assert choice.strength < max(STRENGTHS)
+    choice = choose_classifier(kind, features, labels, validation, validation_labels)
+    assert choice.strength in CLASSIFIERS[kind][1]
+    assert choice.strength < max(CLASSIFIERS[kind][1])
     assert 0.55 < choice.best_validation < 1
+    # Of two classes, the scores say which is likelier, as the classifier itself does.
+    assert (class_scores(choice, validation, 2).argmax(axis=1) == choice.model.predict(validation)).all()
 
 
 def test_the_majority_class_is_that_of_the_training_labels():

@@ -19,9 +19,10 @@ from vqmae_hf.experiments.environment import describe_environment
 from vqmae_hf.experiments.experiment_file import Experiment, System
 from vqmae_hf.experiments.features import SOUND_FEATURES, code_features
 from vqmae_hf.experiments.reference_systems import (
-    choose_regression,
+    CLASSIFIERS,
+    choose_classifier,
+    class_scores,
     majority_probabilities,
-    regression_probabilities,
 )
 from vqmae_hf.experiments.workspace import QUIET, Workspace, digest, model_arguments
 from vqmae_hf.modeling.modeling_audio_vqvae import AudioVQVAEModel
@@ -115,7 +116,7 @@ def run_cell(workspace: Workspace, cell: Cell) -> dict[str, Any]:
         return done
     folder = cell_folder(workspace, cell)
     folder.mkdir(parents=True, exist_ok=True)
-    answer = {"majority": _run_majority, "logistic_regression": _run_regression, "network": _run_network}
+    answer = {"majority": _run_majority, **dict.fromkeys(CLASSIFIERS, _run_classifier), "network": _run_network}
     start = time.perf_counter()
     outcome = answer[cell.system.kind](workspace, cell)
     check_speakers(outcome, workspace.folds[cell.fold], str(cell))
@@ -145,7 +146,7 @@ def check_speakers(outcome: dict[str, Any], fold: dict[str, list[str]], cell: st
 
 
 def _uses_codes(system: System) -> bool:
-    return system.kind == "logistic_regression" and system.features not in SOUND_FEATURES
+    return system.kind in CLASSIFIERS and system.features not in SOUND_FEATURES
 
 
 def _run_majority(workspace: Workspace, cell: Cell) -> dict[str, Any]:
@@ -161,7 +162,7 @@ def _run_majority(workspace: Workspace, cell: Cell) -> dict[str, Any]:
     }
 
 
-def _run_regression(workspace: Workspace, cell: Cell) -> dict[str, Any]:
+def _run_classifier(workspace: Workspace, cell: Cell) -> dict[str, Any]:
     clips, features = _features(workspace, cell)
     fold = workspace.folds[cell.fold]
     numbered = clips.select_columns(["emotion"]).add_column("row", list(range(len(clips))))
@@ -169,15 +170,16 @@ def _run_regression(workspace: Workspace, cell: Cell) -> dict[str, Any]:
     kept = finetune.keep_labels(numbered.select(_rows(clips, fold["train"])), cell.system.label_share, cell.seed)
     train, validation, test = kept["row"][:], *(_rows(clips, fold[part]) for part in ("validation", "test"))
     labels, names = np.asarray(clips["emotion"][:]), clips.features["emotion"].names
-    choice = choose_regression(features[train], labels[train], features[validation], labels[validation])
-    probabilities = regression_probabilities(choice, features[test], len(names))
+    kind = cell.system.kind
+    choice = choose_classifier(kind, features[train], labels[train], features[validation], labels[validation])
+    scores = class_scores(choice, features[test], len(names))
     view = "+".join(workspace.experiment.modalities) if _uses_codes(cell.system) else "audio"
     return {
         "classes": names,
         "speakers": fold,
         "best_validation": choice.best_validation,
         "chosen": {"C": choice.strength},
-        "test": {view: clip_report(clips.select(test), probabilities)},
+        "test": {view: clip_report(clips.select(test), scores)},
     }
 
 

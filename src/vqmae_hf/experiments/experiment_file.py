@@ -31,6 +31,7 @@ from vqmae_hf.data.fixed_folds import FIXED_FOLDS
 from vqmae_hf.data.speed_copies import speed_factor_problems
 from vqmae_hf.experiments.features import FEATURES
 from vqmae_hf.experiments.nested_values import merge, unknown_names
+from vqmae_hf.experiments.reference_systems import CLASSIFIERS
 from vqmae_hf.modeling.configuration_vqmae import VQMAEConfig
 from vqmae_hf.training.arguments import (
     AudioTokenizerArguments,
@@ -52,7 +53,7 @@ EXPERIMENT_KEYS = {
 }
 SYSTEM_KEYS = {
     "majority": {"kind", "title", "like"},
-    "logistic_regression": {"kind", "title", "like", "features", "label_share"},
+    **{kind: {"kind", "title", "like", "features", "label_share"} for kind in CLASSIFIERS},
     "network": {"kind", "title", "like", "label_share", "model", "pretraining", "finetuning"},
 }
 # "/" and "@" separate it from fold and seed, and from what a system is given; "*" and "[" are of patterns.
@@ -96,7 +97,7 @@ class System:
     Attributes:
         name, title: in commands, and in tables.
         kind: a key of `SYSTEM_KEYS`.
-        features: of a logistic regression, one of `FEATURES`.
+        features: of a logistic regression or support vector machine, one of `FEATURES`.
         label_share: share of the training clips whose labels it is given.
         model: `preset` and `overrides`.
         pretraining: `share` and arguments of `pretrain`, or None from scratch.
@@ -115,7 +116,7 @@ class System:
     @property
     def is_random(self) -> bool:
         """Whether another seed may give another answer."""
-        return self.kind == "network" or (self.kind == "logistic_regression" and self.label_share < 1)
+        return self.kind == "network" or (self.kind in CLASSIFIERS and self.label_share < 1)
 
 
 @dataclass(frozen=True)
@@ -340,7 +341,7 @@ def _system_problems(name: str, raw: Mapping[str, Any]) -> list[str]:
     problems = unknown_names(f"key of {where}, a {kind},", raw, SYSTEM_KEYS[kind])
     if not SYSTEM_NAME.fullmatch(name):
         problems.append(f"{where}: a name has letters, digits, '.', '+', '-' and '_' alone")
-    if kind == "logistic_regression" and features not in FEATURES:
+    if kind in CLASSIFIERS and features not in FEATURES:
         problems.append(f"{where}.features={features!r} must be one of {sorted(FEATURES)}")
     share = raw.get("label_share", 1.0)
     if not isinstance(share, (int, float)) or not 0 < share <= 1:

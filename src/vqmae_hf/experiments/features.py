@@ -1,4 +1,4 @@
-"""What a logistic regression is given in place of a clip: statistics over its time.
+"""What a logistic regression or a support vector machine is given in place of a clip: statistics over its time.
 
 Letters: N clips, S spectra of a clip, C codes per spectrum, K codes in a codebook.
 """
@@ -31,11 +31,36 @@ def log_mel_statistics(waveform: np.ndarray) -> np.ndarray:
     Returns:
         (2 * 80,): means in decibels, then variances.
     """
+    return statistics_over_time(mel_spectra(waveform))
+
+
+def log_mel_dynamics(waveform: np.ndarray) -> np.ndarray:
+    """How the log-mel spectrum is distributed over time, how it changes, and how long it lasts.
+
+    Args:
+        waveform: (samples,) at 16 kHz.
+
+    Returns:
+        (6 * 80 + 1,): means in decibels, standard deviations, those of the differences between neighbouring spectra, the
+        10th, 50th and 90th percentile; and the logarithm of the number of spectra.
+    """
+    decibels = in_decibels(mel_spectra(waveform))
+    change = np.diff(decibels, axis=0, prepend=decibels[:1])
+    parts = [
+        decibels.mean(axis=0),
+        decibels.std(axis=0),
+        change.std(axis=0),
+        *np.percentile(decibels, (10, 50, 90), axis=0),
+    ]
+    return np.concatenate([*parts, [np.log(len(decibels))]])
+
+
+def mel_spectra(waveform: np.ndarray) -> np.ndarray:
+    """(S, 80) power at 16 kHz, every 20 ms."""
     from librosa.feature import melspectrogram  # brings numba, which costs a second to import
 
     padded = np.pad(waveform, (0, max(0, N_FFT - len(waveform))))
-    power = melspectrogram(y=padded, sr=SAMPLING_RATE, n_fft=N_FFT, hop_length=HOP_LENGTH, n_mels=NUM_MELS)
-    return statistics_over_time(power.T)
+    return melspectrogram(y=padded, sr=SAMPLING_RATE, n_fft=N_FFT, hop_length=HOP_LENGTH, n_mels=NUM_MELS).T
 
 
 def log_spectrum_statistics(waveform: np.ndarray) -> np.ndarray:
@@ -47,12 +72,18 @@ def log_spectrum_statistics(waveform: np.ndarray) -> np.ndarray:
 
 def statistics_over_time(power: np.ndarray) -> np.ndarray:
     """(S, F) power to (2 F,): mean and variance of its decibels."""
-    decibels = 10 * np.log10(np.maximum(np.asarray(power, dtype=np.float64), SILENT_POWER))
+    decibels = in_decibels(power)
     return np.concatenate([decibels.mean(axis=0), decibels.var(axis=0)])
+
+
+def in_decibels(power: np.ndarray) -> np.ndarray:
+    """Power relative to that of a full-scale sine, silence at -100 dB."""
+    return 10 * np.log10(np.maximum(np.asarray(power, dtype=np.float64), SILENT_POWER))
 
 
 SOUND_FEATURES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "log_mel": log_mel_statistics,
+    "log_mel_dynamics": log_mel_dynamics,
     "log_spectrum": log_spectrum_statistics,
 }
 CODE_FEATURES = ("code_histogram", "code_histogram_by_position", "decoded_spectrum")
