@@ -24,7 +24,6 @@ from vqmae_hf.demo.models import DemoModels, load_demo_models
 from vqmae_hf.demo.pieces import bars, curves, error_card, time_axis
 from vqmae_hf.demo.server import find_examples, make_examples
 from vqmae_hf.demo.tokens import code_colours, tokens_panel, view_tokens
-from vqmae_hf.inference.coded_clips import clip_rates
 from vqmae_hf.inference.masked_reconstruction import reconstruct_masked_clip
 from vqmae_hf.inference.talking_faces import decode_clip
 
@@ -33,7 +32,7 @@ LIMITS = DemoLimits(max_seconds=5, max_megabytes=2)
 
 @pytest.fixture(scope="module")
 def happy(models, clips):
-    return open_clip(str(clips["happy"]), clip_rates(models.classify.processor), LIMITS)
+    return open_clip(str(clips["happy"]), models.classify.processor.clip_options(), LIMITS)
 
 
 def videos(html):
@@ -68,11 +67,11 @@ def test_a_recording_that_does_not_say_its_length_is_not_decoded_beyond_the_limi
     info = replace(probe_media(clips["long"]), duration_seconds=None)
     monkeypatch.setattr("vqmae_hf.demo.clips.probe_media", lambda path: info)
     with pytest.raises(ValueError, match="lasts 6 seconds"):
-        open_clip(str(clips["long"]), clip_rates(models.classify.processor), LIMITS)
+        open_clip(str(clips["long"]), models.classify.processor.clip_options(), LIMITS)
 
 
 def test_without_a_face_the_remedy_is_named_and_works(clips, models):
-    rates = clip_rates(models.classify.processor)
+    rates = models.classify.processor.clip_options()
     with pytest.raises(ValueError, match="Use the middle of the picture"):
         open_clip(str(clips["faceless"]), rates, LIMITS)
     assert open_clip(str(clips["faceless"]), rates, LIMITS, use_centre=True).frames is not None
@@ -131,14 +130,14 @@ def test_the_emotion_is_the_answer_of_the_pipeline(models, clips, happy):
 
 
 def test_without_sound_the_face_alone_is_read_and_the_page_says_so(models, clips):
-    clip = open_clip(str(clips["silent"]), clip_rates(models.classify.processor), LIMITS)
+    clip = open_clip(str(clips["silent"]), models.classify.processor.clip_options(), LIMITS)
     html = emotion_panel(read_emotion(models.classify, clip))
     assert "what the face alone says" in html
     assert "Spectrogram" not in html
 
 
 def test_a_voice_alone_is_read(models, clips):
-    clip = open_clip(str(clips["voice"]), clip_rates(models.classify.processor), LIMITS)
+    clip = open_clip(str(clips["voice"]), models.classify.processor.clip_options(), LIMITS)
     html = emotion_panel(read_emotion(models.classify, clip))
     assert "what the voice alone says" in html
     assert "vq-heat" not in html
@@ -164,7 +163,7 @@ def test_three_versions_of_a_masked_clip_are_shown(models, happy, tmp_path):
 
 def test_factors_of_two_clips_are_mixed(models, clips):
     talker = models.talker
-    rates = {**clip_rates(talker.processor), "modalities": ("audio", "visual")}
+    rates = {**talker.processor.clip_options(), "modalities": ("audio", "visual")}
     first, second = (encode_loaded(talker, open_clip(str(clips[name]), rates, LIMITS)) for name in ("happy", "sad"))
     none, whole = dict.fromkeys(("w", "z_av", "z_a", "z_v"), 0.0), dict.fromkeys(("w", "z_av", "z_a", "z_v"), 1.0)
     decoded = [decode_clip(talker, each.latents) for each in (first, second)]
@@ -177,7 +176,7 @@ def test_factors_of_two_clips_are_mixed(models, clips):
 
 
 def test_factors_need_face_and_voice(models, clips):
-    clip = open_clip(str(clips["silent"]), clip_rates(models.talker.processor), LIMITS)
+    clip = open_clip(str(clips["silent"]), models.talker.processor.clip_options(), LIMITS)
     with pytest.raises(ValueError, match="has no sound"):
         encode_loaded(models.talker, clip)
 

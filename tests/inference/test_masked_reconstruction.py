@@ -8,7 +8,7 @@ import torch
 from vqmae_hf import AudioVQVAEConfig, VisualVQVAEConfig, VQMAEConfig, VQMAEForPreTraining, VQMAEProcessor, load_clip
 from vqmae_hf.data.media import probe_media, write_clip
 from vqmae_hf.data.synthetic import ClipKey, make_clip
-from vqmae_hf.inference.coded_clips import clip_rates, tokenize_clip
+from vqmae_hf.inference.coded_clips import tokenize_clip
 from vqmae_hf.inference.masked_reconstruction import (
     MASK_STRATEGIES,
     complete_masked_clip,
@@ -50,7 +50,7 @@ def path(tmp_path_factory):
 @pytest.fixture(scope="module")
 def coded(model, processor, path):
     """70 frames: two windows of 50, the second one moved back to the frames from 20 on."""
-    clip = load_clip(path, **clip_rates(processor))
+    clip = load_clip(path, **processor.clip_options())
     return tokenize_clip(clip, processor, inner_tokenizers(model))
 
 

@@ -85,16 +85,8 @@ def _predict_one(
     from vqmae_hf.data.clips import load_clip
     from vqmae_hf.inference.emotion_over_time import score_windows
 
-    video, audio = classify.processor.video_processor, classify.processor.feature_extractor
     modalities = tuple(getattr(classify.model.config, "modalities", ("audio", "visual")))
-    clip = load_clip(
-        str(path),
-        modalities=modalities,
-        frames_per_second=video.frames_per_second,
-        sampling_rate=audio.sampling_rate,
-        face_size=video.size["height"],
-        **options,
-    )
+    clip = load_clip(str(path), **{**classify.processor.clip_options(modalities), **options})
     scores = classify(clip, top_k=None)
     found = {"audio": clip.waveform, "visual": clip.frames}
     answer = {

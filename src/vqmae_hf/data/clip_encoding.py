@@ -21,7 +21,8 @@ from transformers import PreTrainedModel, ProcessorMixin
 from vqmae_hf.data.clip_shards import ClipFailure, Row, fill_shards, finish_shards
 from vqmae_hf.data.prepared_clips import (
     MEDIA_COLUMNS,
-    MEDIA_FEATURES,
+    PREPARED_COLUMNS,
+    TRIM_COLUMN,
     clip_outcomes,
     describe_row,
     prepare_row,
@@ -120,13 +121,7 @@ def decoding_options(
     processor: ProcessorMixin, tokenizers: Mapping[str, PreTrainedModel], clip_options: dict[str, Any] | None = None
 ) -> dict[str, Any]:
     """Options of `load_clip` that give what a processor takes, and only the modalities that there are tokenizers for."""
-    return {
-        "modalities": sorted(tokenizers),
-        "frames_per_second": processor.video_processor.frames_per_second,
-        "sampling_rate": processor.feature_extractor.sampling_rate,
-        "face_size": processor.video_processor.size["height"],
-        **(clip_options or {}),
-    }
+    return {**processor.clip_options(sorted(tokenizers)), **(clip_options or {})}
 
 
 class ClipEncoder:
@@ -181,7 +176,7 @@ class ClipEncoder:
         audio = self._encode("audio", inputs.get("audio_values"), inputs.get("audio_attention_mask"))
         visual = self._encode("visual", inputs.get("pixel_values_videos"), inputs.get("visual_attention_mask"))
         return {
-            **{name: value for name, value in prepared.items() if name not in MEDIA_FEATURES},
+            **{name: value for name, value in prepared.items() if name not in PREPARED_COLUMNS},
             "content_digest": prepared["content_digest"],
             "num_spectra": len(audio),
             "num_frames": len(visual),
@@ -294,17 +289,20 @@ def _plan(
         for name in MODALITIES
     }
     if options is None:
-        rows = label_columns(clips, set(MEDIA_FEATURES) - {"content_digest"})
+        rows = label_columns(clips, set(PREPARED_COLUMNS) - {"content_digest"})
+        trimming = clips[TRIM_COLUMN][0] if TRIM_COLUMN in clips.column_names else None
     else:
         rows = map(describe_row, clips)
+        trimming = options.get(TRIM_COLUMN)
     parameters = {
         "tokenizers": records,
         "sampling_rate": processor.feature_extractor.sampling_rate,
         "hop_length": processor.feature_extractor.hop_length,
         "frames_per_second": processor.video_processor.frames_per_second,
         "clip_options": options,
-        # Only where there are copies: stores of before say nothing of speeds.
+        # Only where there are copies, or silence was cut off: stores of before say nothing of that.
         **({"speed_factors": list(speeds)} if len(speeds) > 1 else {}),
+        **({TRIM_COLUMN: trimming} if trimming is not None else {}),
     }
     return ShardPlan(
         kind=store_format.kind,
@@ -317,7 +315,7 @@ def _plan(
 
 
 def _labels(clips: Dataset) -> Dataset:
-    return label_columns(clips, {*MEDIA_COLUMNS, *MEDIA_FEATURES})
+    return label_columns(clips, {*MEDIA_COLUMNS, *PREPARED_COLUMNS})
 
 
 def _schema(

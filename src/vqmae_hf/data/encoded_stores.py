@@ -39,7 +39,10 @@ MANIFEST_TYPES: dict[tuple[str, ...], type | tuple[type, ...]] = {
     ("speakers",): list,
 }
 # What only some have.
-OPTIONAL_MANIFEST_TYPES: dict[tuple[str, ...], type] = {("plan", "parameters", "speed_factors"): list}
+OPTIONAL_MANIFEST_TYPES: dict[tuple[str, ...], type | tuple[type, ...]] = {
+    ("plan", "parameters", "speed_factors"): list,
+    ("plan", "parameters", "trim_silence_db"): (int, float),
+}
 DAMAGED = "Copy the file again from where the store was made, or make the store again, into a new folder."
 
 
@@ -148,12 +151,13 @@ def _check_shard(file_type: str, address: str) -> None:
 
 
 def rates_and_totals(manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """What the heads of all stores tell: rates, numbers of clips, spectra and frames, speakers."""
+    """What the heads of all stores tell: rates, numbers of clips, spectra and frames, speakers, trimming."""
     parameters = manifest["plan"]["parameters"]
     return {
         **{name: parameters[name] for name in ("sampling_rate", "hop_length", "frames_per_second")},
         **{name: manifest[name] for name in ("num_clips", "num_spectra", "num_frames")},
         "speakers": tuple(manifest["speakers"]),
+        "trim_silence_db": parameters.get("trim_silence_db"),
     }
 
 

@@ -57,7 +57,8 @@ class LatentRecord:
 
 @dataclasses.dataclass(frozen=True)
 class LatentStoreInfo:
-    """The head of a store: its tokenizers (None for a modality it lacks), its rates, its totals, who speaks."""
+    """The head of a store: its tokenizers (None for a modality it lacks), its rates, its totals, who speaks, and how silence
+    at the ends was cut off (see `load_clip`)."""
 
     audio: LatentRecord | None
     visual: LatentRecord | None
@@ -68,6 +69,7 @@ class LatentStoreInfo:
     num_spectra: int
     num_frames: int
     speakers: tuple[str, ...]
+    trim_silence_db: float | None = None
 
 
 class LatentFormat(StoreFormat):

@@ -52,6 +52,9 @@ MEDIA_FEATURES = {
     "num_samples": Value("int64"),
     "content_digest": Value("string"),
 }
+# Only where silence was cut off: what is trained on such clips has to be given such clips.
+TRIM_COLUMN = "trim_silence_db"
+PREPARED_COLUMNS = (*MEDIA_FEATURES, TRIM_COLUMN)
 
 
 class ClipArrays(NamedTuple):
@@ -89,7 +92,8 @@ def prepare_clips(
     Returns:
         The memory-mapped dataset: the corpus' describing columns, then `frames` (bytes of (num_frames, face_size,
         face_size, 3) uint8 or null), `num_frames`, `face_size`, `waveform` (bytes of (num_samples,) float32 or null),
-        `num_samples`, `content_digest`. About 0.7 MB per second of clip at 96 pixels and 25 frames per second.
+        `num_samples`, `content_digest`, and `trim_silence_db` where silence was cut off. About 0.7 MB per second of clip at
+        96 pixels and 25 frames per second.
         `clip_arrays` reads one row.
 
     Raises:
@@ -110,7 +114,7 @@ def prepare_clips(
         pending = plan.pending(folder)
         prepare = partial(prepare_row, clip_options=clip_options)
         outcomes = clip_outcomes(prepare, corpus, plan, pending, num_processes, seconds_per_clip)
-        write_shard = partial(write_record_batches, schema=_schema(corpus))
+        write_shard = partial(write_record_batches, schema=_schema(corpus, clip_options))
         fill_shards(folder, plan, pending, outcomes, write_shard, description="preparing clips")
     finish_shards(folder, plan, dict)
     return load_prepared_clips(folder)
@@ -187,7 +191,7 @@ def clip_outcomes(
 
 
 def prepare_row(row: Row, clip_options: dict[str, Any]) -> Row | ClipFailure:
-    """Decode one row of a corpus: its describing columns and those of `MEDIA_FEATURES`."""
+    """Decode one row of a corpus: its describing columns and those of `PREPARED_COLUMNS`."""
     try:
         clip = _load_row(row, clip_options)
     # One bad file among thousands must not end the run, and media libraries raise whatever they like.
@@ -206,7 +210,13 @@ def prepare_row(row: Row, clip_options: dict[str, Any]) -> Row | ClipFailure:
         "waveform": None if waveform is None else waveform.tobytes(),
         "num_samples": 0 if waveform is None else len(waveform),
         "content_digest": digest.hexdigest(),
+        **_trimming(clip_options),
     }
+
+
+def _trimming(clip_options: dict[str, Any]) -> dict[str, float]:
+    threshold = clip_options.get(TRIM_COLUMN)
+    return {} if threshold is None else {TRIM_COLUMN: float(threshold)}
 
 
 def _load_row(row: dict[str, Any], clip_options: dict[str, Any]) -> Clip:
@@ -217,5 +227,6 @@ def _load_row(row: dict[str, Any], clip_options: dict[str, Any]) -> Clip:
     return load_clip(video, audio_source=audio, **clip_options)
 
 
-def _schema(corpus: Dataset) -> pa.Schema:
-    return Features({**label_columns(corpus, MEDIA_COLUMNS).features, **MEDIA_FEATURES}).arrow_schema
+def _schema(corpus: Dataset, clip_options: dict[str, Any]) -> pa.Schema:
+    trimming = dict.fromkeys(_trimming(clip_options), Value("float64"))
+    return Features({**label_columns(corpus, MEDIA_COLUMNS).features, **MEDIA_FEATURES, **trimming}).arrow_schema

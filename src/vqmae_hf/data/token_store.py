@@ -54,8 +54,8 @@ class TokenizerRecord:
 
 @dataclasses.dataclass(frozen=True)
 class TokenStoreInfo:
-    """The head of a store: its tokenizers (None for a modality it lacks), its rates, its totals, who speaks, and at which
-    speeds there are copies of each clip, the clip itself (1) first."""
+    """The head of a store: its tokenizers (None for a modality it lacks), its rates, its totals, who speaks, how silence at
+    the ends was cut off (see `load_clip`), and at which speeds there are copies of each clip, the clip itself (1) first."""
 
     audio: TokenizerRecord | None
     visual: TokenizerRecord | None
@@ -66,6 +66,7 @@ class TokenStoreInfo:
     num_spectra: int
     num_frames: int
     speakers: tuple[str, ...]
+    trim_silence_db: float | None = None
     speed_factors: tuple[float, ...] = (ORIGINAL,)
 
 

@@ -17,7 +17,7 @@ from vqmae_hf.demo.masking import masking_panel
 from vqmae_hf.demo.models import DemoModels
 from vqmae_hf.demo.pieces import card, error_card, missing_card
 from vqmae_hf.demo.tokens import TokenView, tokens_panel, view_tokens
-from vqmae_hf.inference.coded_clips import clip_rates, tokenize_clip
+from vqmae_hf.inference.coded_clips import tokenize_clip
 from vqmae_hf.inference.masked_reconstruction import MASK_STRATEGIES, complete_masked_clip
 from vqmae_hf.inference.talking_faces import EncodedClip, GeneratedClip, decode_clip
 from vqmae_hf.modeling.mdvae_latent_mixing import FACTORS
@@ -170,7 +170,7 @@ class DemoActions:
         self, request: gr.Request, path: str | None, processor: Any, modalities: Sequence[str], use_centre: bool
     ) -> Clip:
         """The visitor's clip at the rates of a model."""
-        rates = {**clip_rates(processor), "modalities": tuple(modalities)}
+        rates = processor.clip_options(modalities)
         key = ("clip", path, use_centre, *rates.values())
         return self._remember(request, key, lambda: open_clip(path, rates, self.limits, use_centre))
 

@@ -6,7 +6,6 @@ Letters: T frames, S spectra, G x G codes per frame, C codes per spectrum, W win
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -79,7 +78,7 @@ def tokenize_clip(clip: Clip, processor: VQMAEProcessor, tokenizers: Mapping[str
     The codes of a clip, of the modalities that it has and that there is a tokenizer for.
 
     Args:
-        clip: at the rates and the face size of `processor`, see `clip_rates`.
+        clip: at the rates and the face size of `processor`, see `VQMAEProcessor.clip_options`.
         tokenizers: "visual" ([`VisualVQVAEModel`]), "audio" ([`AudioVQVAEModel`]), or one of them.
 
     Raises:
@@ -102,13 +101,3 @@ def tokenize_clip(clip: Clip, processor: VQMAEProcessor, tokenizers: Mapping[str
     spectra = processor.spectra_per_frame
     num_frames = len(codes["visual"]) if "visual" in codes else -(-len(codes["audio"]) // spectra)
     return CodedClip(clip, codes, num_frames, spectra, processor.video_processor.num_frames)
-
-
-def clip_rates(processor: VQMAEProcessor) -> dict[str, Any]:
-    """The arguments of `load_clip` that a processor asks for."""
-    video_processor = processor.video_processor
-    return {
-        "frames_per_second": video_processor.frames_per_second,
-        "sampling_rate": processor.feature_extractor.sampling_rate,
-        "face_size": video_processor.size["height"],
-    }

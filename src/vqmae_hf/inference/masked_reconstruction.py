@@ -19,7 +19,7 @@ from vqmae_hf.data.media import write_clip
 from vqmae_hf.evaluation.pictures import pixels_to_frames
 from vqmae_hf.evaluation.reconstructions import MaskedCodes, MaskedValues, decode_masked_codes, predict_masked_codes
 from vqmae_hf.evaluation.sounds import waveform_from_power
-from vqmae_hf.inference.coded_clips import MODALITIES, CodedClip, clip_rates, tokenize_clip
+from vqmae_hf.inference.coded_clips import MODALITIES, CodedClip, tokenize_clip
 from vqmae_hf.modeling.masking import random_masking
 from vqmae_hf.modeling.modeling_vqmae import VQMAEForPreTraining
 from vqmae_hf.modeling.processing_vqmae import VQMAEProcessor
@@ -112,8 +112,8 @@ def reconstruct_masked_clip(
         ValueError: an unknown strategy, a ratio outside [0, 1], a model without tokenizers.
     """
     if not isinstance(source, Clip):
-        clip_options.setdefault("modalities", tuple(model.config.modalities))
-        source = load_clip(source, **clip_rates(processor), **clip_options)
+        modalities = clip_options.get("modalities", model.config.modalities)
+        source = load_clip(source, **{**processor.clip_options(modalities), **clip_options})
     coded = tokenize_clip(source, processor, inner_tokenizers(model))
     return complete_masked_clip(
         coded, model=model, processor=processor, mask_ratio=mask_ratio, strategy=strategy, seed=seed

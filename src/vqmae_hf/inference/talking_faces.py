@@ -135,14 +135,7 @@ def load_for(talker: TalkingFaceModel, source: Any, **clip_options: Any) -> Clip
         ValueError: a clip that lacks a modality which the model needs.
     """
     processor, modalities = talker.processor, tuple(talker.model.config.modalities)
-    clip_options.setdefault("face_size", processor.video_processor.size["height"])
-    clip = load_clip(
-        source,
-        modalities=modalities,
-        frames_per_second=processor.video_processor.frames_per_second,
-        sampling_rate=processor.feature_extractor.sampling_rate,
-        **clip_options,
-    )
+    clip = load_clip(source, **{**processor.clip_options(modalities), **clip_options})
     found = {"audio": clip.waveform is not None, "visual": clip.frames is not None}
     lacking = [modality for modality in modalities if not found[modality]]
     if lacking:

@@ -77,8 +77,7 @@ def reconstruct_clip(
     if not modalities:
         raise ValueError("neither audio_tokenizer nor visual_tokenizer was given; give at least one of them.")
     extractor = processor.feature_extractor
-    clip_options.setdefault("face_size", processor.video_processor.size["height"])
-    clip = load_clip(source, modalities=modalities, sampling_rate=extractor.sampling_rate, **clip_options)
+    clip = load_clip(source, **{**processor.clip_options(modalities), **clip_options})
     inputs = processor(videos=clip.frames, audio=clip.waveform, padding=False, return_tensors="pt")
 
     result = ReconstructedClip(clip)

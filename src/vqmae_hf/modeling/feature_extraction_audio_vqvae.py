@@ -13,7 +13,7 @@ from torch import Tensor
 from transformers import BatchFeature, SequenceFeatureExtractor
 from transformers.utils import PaddingStrategy, TensorType
 
-from .argument_checks import check_whole
+from .argument_checks import check_positive, check_whole
 from .clip_windows import CLIP_LOADER, batch_feature, pad_clips
 
 
@@ -57,6 +57,8 @@ class AudioVQVAEFeatureExtractor(SequenceFeatureExtractor):
         n_fft (`int`): samples per spectrum (64 ms at 16 kHz); `n_fft // 2 + 1` bins.
         hop_length (`int`): samples from one spectrum to the next. 320 gives exactly two per frame at 25 frames per second.
         num_spectra (`int`): the model's window; shorter clips are padded to it.
+        trim_silence_db (`float`, *optional*): how far below the loudest moment the ends of the clips lay that were cut off
+            before training. Remembered here, and done by the clip loader, which has the whole sound.
     """
 
     model_input_names = ["audio_values", "audio_attention_mask"]  # noqa: RUF012 - transformers' convention
@@ -67,6 +69,7 @@ class AudioVQVAEFeatureExtractor(SequenceFeatureExtractor):
         n_fft: int = 1024,
         hop_length: int = 320,
         num_spectra: int = 100,
+        trim_silence_db: float | None = None,
         **kwargs: Any,
     ) -> None:
         for name, value in (
@@ -76,6 +79,8 @@ class AudioVQVAEFeatureExtractor(SequenceFeatureExtractor):
             ("n_fft", n_fft),
         ):
             check_whole(name, value)
+        if trim_silence_db is not None:
+            check_positive("trim_silence_db", trim_silence_db)
         if n_fft % 2:
             raise ValueError(f"n_fft={n_fft} must be even and positive; 1024 samples give the 513 bins of the models.")
         # Fixed by the others or by the models, so that nothing can contradict them.
@@ -85,6 +90,7 @@ class AudioVQVAEFeatureExtractor(SequenceFeatureExtractor):
         self.n_fft = n_fft
         self.hop_length = hop_length
         self.num_spectra = num_spectra
+        self.trim_silence_db = trim_silence_db
 
     def __call__(
         self,

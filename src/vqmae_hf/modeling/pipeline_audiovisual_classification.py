@@ -69,7 +69,8 @@ class AudioVisualClassificationPipeline(Pipeline):
         function_to_apply (`"softmax"`, `"sigmoid"`, `"none"`): from logits to scores, for each window. By default as the
             model's `problem_type` says, softmax if it says nothing.
         on_missing_face, on_missing_audio, on_missing_video, on_silence, face_detector: handed to the clip loader.
-        clip_loader_options (`dict`): further arguments of the clip loader.
+        clip_loader_options (`dict`): further arguments of the clip loader, before those that the processor asks for
+            (`clip_options`).
     """
 
     _load_processor: Any = True
@@ -260,14 +261,8 @@ class AudioVisualClassificationPipeline(Pipeline):
                 "vqmae_hf`, which brings a loader; or pass `clip_loader=`; or pass arrays: {'frames': (T, H, W, 3) face "
                 "crops, 'waveform': (N,) samples}."
             )
-        video_processor = self.processor.video_processor
-        requirements = {
-            "frames_per_second": video_processor.frames_per_second,
-            "sampling_rate": self.processor.feature_extractor.sampling_rate,
-            "face_size": video_processor.size["height"],
-            "modalities": self._modalities,
-        }
-        loaded = loader(source, **{**requirements, **options})
+        modalities = options.get("modalities", self._modalities)
+        loaded = loader(source, **{**self.processor.clip_options(modalities), **options})
         return clip_fields(loaded, f"the clip loader's result for {describe(source)}")
 
     def _default_loader(self) -> Callable[..., Any] | None:

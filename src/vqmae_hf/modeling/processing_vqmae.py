@@ -4,7 +4,7 @@ A clip's waveform and frames to what a VQ-MAE takes: spectra and pixel values wh
 Letters: B clips, W windows, T frames, S spectra.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -95,6 +95,26 @@ class VQMAEProcessor(ProcessorMixin):
                 f"{extractor.sampling_rate} Hz and {rate} frames per second; set hop_length={hop_length} for {spectra}."
             )
         return spectra
+
+    def clip_options(self, modalities: Sequence[str] = ("audio", "visual")) -> dict[str, Any]:
+        """
+        Arguments of the clip loader that give what this processor takes, and open clips as those of training were.
+
+        Silence at the ends is only cut off where sound is alone: pictures would no longer be in step with it.
+
+        Args:
+            modalities: of the clip that the model is given, "audio", "visual" or both.
+        """
+        options: dict[str, Any] = {
+            "frames_per_second": self.video_processor.frames_per_second,
+            "sampling_rate": self.feature_extractor.sampling_rate,
+            "face_size": self.video_processor.size["height"],
+            "modalities": tuple(modalities),
+        }
+        trim_silence_db = getattr(self.feature_extractor, "trim_silence_db", None)
+        if trim_silence_db is not None and "visual" not in options["modalities"]:
+            options["trim_silence_db"] = trim_silence_db
+        return options
 
     @classmethod
     def from_model_config(

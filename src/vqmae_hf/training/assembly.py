@@ -142,10 +142,12 @@ def processor_for_store(
     info: TokenStoreInfo | LatentStoreInfo,
     processor_class: type[VQMAEProcessor] = VQMAEProcessor,
 ) -> VQMAEProcessor:
-    """The processor of a model, at the rates of the clips that it was trained on."""
-    return processor_class.from_model_config(
+    """The processor of a model, for clips at the rates, and trimmed, like those that it was trained on."""
+    processor = processor_class.from_model_config(
         config, frames_per_second=info.frames_per_second, sampling_rate=info.sampling_rate
     )
+    processor.feature_extractor.trim_silence_db = info.trim_silence_db
+    return processor
 
 
 def load_inner_tokenizers(model: str) -> dict[str, PreTrainedModel]:
