@@ -4,13 +4,14 @@
 |---|---|
 | `title`, `modalities`, `data`, `tokenizers` | as in `experiment_file.py`; labels are not needed |
 | `folds`, `model`, `pretraining` | as in `experiment_file.py`; labels are not needed |
-| `fold` | whose test speakers are held out from all steps and asked about |
+| `folds_run` | how many of the folds, from the first; each holds its test speakers out from all steps and asks about them |
 | `evaluation` | arguments of `evaluate_pretraining` |
 
 The steps are those of experiments, in the same folder: tokenizers are trained on the training speakers of the fold, the
 network on those and on the validation speakers.
 """
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,16 +25,16 @@ from vqmae_hf.experiments.environment import describe_environment
 from vqmae_hf.experiments.experiment_file import Experiment, System, stage_values
 from vqmae_hf.experiments.masked_study_page import update_study_page
 from vqmae_hf.experiments.nested_values import merge
+from vqmae_hf.experiments.pooled_predictions import pool_predictions
 from vqmae_hf.experiments.workspace import Workspace
 from vqmae_hf.training import evaluate_pretraining
 from vqmae_hf.training.evaluation_arguments import EvaluatePretrainingArguments
 from vqmae_hf.training.recipes import build_arguments
 
 STUDIES = Path(__file__).parent / "studies"
-KEYS = {"title", "modalities", "data", "tokenizers", "folds", "fold", "model", "pretraining", "evaluation"}
+FOLD_NAME = "fold.json"
+KEYS = {"title", "modalities", "data", "tokenizers", "folds", "folds_run", "model", "pretraining", "evaluation"}
 EVALUATION_KEYS = {"part", "mask_ratios", "gain_mask_ratio", "mask_seed", "batch_size", "baseline_windows", "use_cpu"}
-# Paths of this machine are of no use to others.
-PATHS = ("model", "token_store")
 DEBUG: dict[str, Any] = {"model": {"preset": "tiny"}, "evaluation": {"mask_ratios": [0.5], "baseline_windows": 4}}
 
 
@@ -43,12 +44,10 @@ class MaskedStudy:
 
     Attributes:
         experiment: corpus, tokenizers, and one system: the network and its pre-training.
-        fold: whose test speakers are asked about.
         evaluation: arguments of `evaluate_pretraining`.
     """
 
     experiment: Experiment
-    fold: int
     evaluation: dict[str, Any]
 
     @property
@@ -105,24 +104,36 @@ def load_study(study: str | Path, *, size: str = "full", overrides: Mapping[str,
             for name, raw in values["tokenizers"].items()
         },
         folds=values["folds"],
+        folds_run=values["folds_run"],
         seeds=(0,),
         systems={"pretrained": system},
         comparisons=(),
     )
-    return MaskedStudy(experiment, values["fold"], values["evaluation"])
+    return MaskedStudy(experiment, values["evaluation"])
 
 
 def run_study(study: MaskedStudy, work_dir: str | Path, results_dir: str | Path) -> Path:
     """Run the steps that are not done, and publish `<name>.json`, `.png` and `.md`.
 
     Returns:
-        Path of the JSON: the content of `evaluate_pretraining.run` without paths; `study`, `title`, `size`, `clips` and
-        `speakers` by part of the fold, `tokenizers`, `network` (preset, overrides, pre-training), `environment`.
+        Path of the JSON: the content of `pool_predictions`; `study`, `title`, `size`, `clips` and `speakers_of_part` of the
+        first fold, `clips_asked` of all, `folds` (dealt and run), `tokenizers`, `network` (preset, overrides, pre-training).
     """
     workspace = Workspace(study.experiment, work_dir)
-    tokens, pretrained = workspace.tokens(study.fold), workspace.pretrained(study.system, study.fold)
+    folds = [_ask_fold(study, workspace, fold) for fold in range(study.experiment.num_folds_run)]
+    path = Path(results_dir) / f"{study.experiment.name}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_json(path, {**_describe(study, workspace), **pool_predictions(folds)})
+    present_study(path)
+    return path
+
+
+def _ask_fold(study: MaskedStudy, workspace: Workspace, fold: int) -> dict[str, Any]:
+    """The content of `evaluate_pretraining.run` for the held-out clips of a fold, after the steps that are not done, and
+    `environment`."""
+    tokens, pretrained = workspace.tokens(fold), workspace.pretrained(study.system, fold)
     assert pretrained is not None  # the network of a study is always pre-trained
-    spec = {"model": Path(pretrained).parent.name, "evaluation": study.evaluation, "fold": study.fold}
+    spec = {"model": Path(pretrained).parent.name, "evaluation": study.evaluation, "fold": fold}
 
     def make(folder: Path) -> None:
         arguments = build_arguments(
@@ -130,18 +141,14 @@ def run_study(study: MaskedStudy, work_dir: str | Path, results_dir: str | Path)
             model=pretrained,
             token_store=tokens.token_store,
             output_dir=str(folder),
-            **workspace.split_arguments(study.fold),
+            **workspace.split_arguments(fold),
             **study.evaluation,
         )
-        results = evaluate_pretraining.run(arguments)
-        write_json(folder / "study.json", {**_describe(study, workspace), **_without_paths(results)})
+        found = {**evaluate_pretraining.run(arguments), "environment": describe_environment()}
+        write_json(folder / FOLD_NAME, found)
 
-    made = workspace.once("masked-prediction", spec, make) / "study.json"
-    path = Path(results_dir) / f"{study.experiment.name}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(made.read_bytes())
-    present_study(path)
-    return path
+    made = workspace.once("masked-prediction", spec, make) / FOLD_NAME
+    return json.loads(made.read_text(encoding="utf-8"))
 
 
 def present_study(results_path: Path) -> list[Path]:
@@ -153,18 +160,16 @@ def present_study(results_path: Path) -> list[Path]:
 
 
 def _describe(study: MaskedStudy, workspace: Workspace) -> dict[str, Any]:
-    fold, names = workspace.folds[study.fold], workspace.clips["speaker"][:]
+    run, names = workspace.folds[: study.experiment.num_folds_run], workspace.clips["speaker"][:]
+    fold = run[0]
     return {
         "study": study.experiment.name,
         "title": study.experiment.title,
         "size": study.experiment.size,
         "clips": {part: sum(name in set(members) for name in names) for part, members in fold.items()},
+        "clips_asked": sum(name in fold["test"] for fold in run for name in names),
+        "folds": {"dealt": study.experiment.num_folds, "run": len(run)},
         "speakers_of_part": {part: len(members) for part, members in fold.items()},
         "tokenizers": study.experiment.tokenizers,
         "network": {"model": study.system.model, "pretraining": study.system.pretraining},
-        "environment": describe_environment(),
     }
-
-
-def _without_paths(results: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in results.items() if name not in PATHS}

@@ -40,20 +40,22 @@ def render_study(results: dict[str, Any]) -> str:
     """All tables of a study as Markdown."""
     parts = [_protocol(results), _masked_table(results), f"![{results['title']}]({results['study']}.png)"]
     if results.get("gain"):
-        parts += [_context_table(results), _gain_table(results)]
-    environment = results["environment"]
+        parts += [_context_table(results), _gain_table(results), _fold_table(results)]
+    commits = sorted({environment["commit"] or "unknown" for environment in results["environments"]})
+    devices = sorted({environment["device"] for environment in results["environments"]})
     command = f"python -m vqmae_hf.experiments masked {results['study']} --results docs/results"
-    parts.append(f"Commit {environment['commit'] or 'unknown'}; {environment['device']}. Anew: `{command}`.")
+    parts.append(f"Commit {', '.join(commits)}; {', '.join(devices)}. Anew: `{command}`.")
     return "\n\n".join(parts) + "\n"
 
 
 def _protocol(results: dict[str, Any]) -> str:
     debug = "**Size debug: these numbers only show that everything runs.** " if results["size"] == "debug" else ""
-    clips = results["clips"]
+    clips, folds = results["clips"], results["folds"]
     return (
-        f"{debug}Asked about {clips['test']} clips held out from every step; tokenizers were trained on {clips['train']} "
-        f"clips, the network on these and {clips['validation']} more, without labels. Cross-entropy in nats per masked "
-        "code, over all masked codes of all held-out clips."
+        f"{debug}Asked about {results['clips_asked']} clips, {folds['run']} of {folds['dealt']} folds, each held out from "
+        f"every step of its fold; tokenizers were trained on about {clips['train']} clips, the network on these and "
+        f"{clips['validation']} more, without labels. Cross-entropy in nats per masked code, over all masked codes of all "
+        "held-out clips."
     )
 
 
@@ -96,3 +98,17 @@ def _gain_table(results: dict[str, Any]) -> str:
         "interval over clips):\n\n"
     )
     return heading + markdown_table(["gain", "mnat", "clips that gain", "clips"], lines)
+
+
+def _fold_table(results: dict[str, Any]) -> str:
+    folds = results["by_fold"]
+    lines = [
+        [
+            f"{CODE_NAMES[modality]}, over {CONTEXTS[context]}",
+            *(f"{1000 * fold['gain_over'][modality][context]:+.1f}" for fold in folds),
+        ]
+        for modality, gain in results["gain"].items()
+        for context in gain["gain_over"]
+    ]
+    heading = "The same gains fold by fold, each of another network and other tokenizers (mnat, mean over clips):\n\n"
+    return heading + markdown_table(["gain", *(f"fold {fold['fold']}" for fold in folds)], lines)
