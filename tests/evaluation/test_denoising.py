@@ -6,9 +6,11 @@ import torch
 
 from vqmae_hf.evaluation.denoising import (
     as_damaged,
+    as_undamaged,
     damage_clips,
     held_frames,
     model_method,
+    moved_mean,
     region_fidelity,
     tokenizer_method,
 )
@@ -126,6 +128,24 @@ def test_a_still_face_is_restored_by_its_undamaged_frames(frames):
     still = np.repeat(frames[:, :1], T, axis=1)
     clips = damage_clips(still, torch.zeros(0), FaceCorruption())
     assert np.array_equal(held_frames(clips), still)
+
+
+def test_the_mean_moves_by_how_a_method_moves_whatever_that_believes_of_the_person():
+    rng = np.random.default_rng(0)
+    person = rng.integers(80, 120, size=(2, 1, H, H, 3))
+    movement = rng.integers(0, 40, size=(2, T, 1, 1, 3))
+    movement[:, [0, 1, 8, 9]] = 0
+    frames = (person + movement).astype(np.uint8)
+    clips = damage_clips(frames, torch.zeros(0), FaceCorruption(span=(0.2, 0.8)))
+    of_another = (40 + movement + np.zeros_like(person)).astype(np.uint8)
+    assert np.array_equal(moved_mean(clips, of_another), frames)
+    assert not np.array_equal(held_frames(clips), frames)
+
+
+def test_undamaged_clips_are_what_they_were(frames):
+    clips = as_undamaged(damage_clips(frames, torch.zeros(0), FaceCorruption()))
+    assert np.array_equal(clips.damaged, frames)
+    assert not clips.damage.any()
 
 
 def test_methods_know_what_they_may(frames):

@@ -56,3 +56,10 @@ def test_a_curve_is_of_the_draws_it_says():
     assert [point["labels"] for point in curve] == [12, 120]
     assert curve[0]["accuracies"] == pytest.approx([1 / 3] * 3)
     assert curve[0]["std"] == pytest.approx(0)
+    assert curve[0]["right"] == [round(1 / 3, 4)] * len(test.labels)  # seeds 5, 6, 7 say classes 2, 0, 1
+    fewer = label_curve(classifier, train, test, shares=(0.1, 1.0), num_draws=[2, 1], seed=5)
+    assert [len(point["accuracies"]) for point in fewer] == [2, 1]
+    assert fewer[1]["std"] is None
+    assert fewer[1]["right"] == (test.labels == 2).astype(float).tolist()
+    with pytest.raises(ValueError, match=r"num_draws=\[2\] for shares=\(0.1, 1.0\)"):
+        label_curve(classifier, train, test, shares=(0.1, 1.0), num_draws=[2])

@@ -7,7 +7,7 @@ import pytest
 
 from vqmae_hf.evaluation.few_labels import LabelledClips
 from vqmae_hf.experiments.mdvae.__main__ import main
-from vqmae_hf.experiments.mdvae.page import sound_gain, update_page
+from vqmae_hf.experiments.mdvae.page import gain_text, margin_text, update_page
 from vqmae_hf.experiments.mdvae.results import cell_path, study_cells
 from vqmae_hf.experiments.mdvae.study import StudyWorkspace, load_study, study_names
 from vqmae_hf.experiments.mdvae.supervised_transformer import (
@@ -70,10 +70,24 @@ def test_the_transformer_has_the_size_asked_for_and_learns():
     assert (predicted == labels[60:]).mean() > 0.8
 
 
-def test_the_gain_by_sound_is_that_of_the_same_model():
-    methods = {"MDVAE with sound": [20.0, 22.0], "MDVAE without sound": [18.0, 18.0], "visual VAE": [30.0, 30.0]}
-    content = {"conditions": {"noise mouth": {name: {"psnr": values} for name, values in methods.items()}}}
-    assert sound_gain(content, "noise mouth") == pytest.approx(3.0)
+def test_gains_are_those_of_the_same_clips_of_all_seeds():
+    def content(with_sound, without):
+        methods = {"MDVAE with sound": {"psnr": with_sound}, "MDVAE without sound": {"psnr": without}}
+        return {"speakers": ["one", "two"], "conditions": {"noise mouth": methods}}
+
+    seeds = {"0": content([20.0, 22.0], [18.0, 18.0]), "1": content([30.0, 30.0], [28.0, 30.0])}
+    text = gain_text({"measurements": {"denoising": seeds}}, "noise mouth", "MDVAE with sound", "MDVAE without sound")
+    assert text == "2.00 (2.00 to 2.00)"  # each speaker gains 2 dB on average
+
+
+def test_margins_are_over_test_speakers():
+    def content(own, other):
+        curves = {"w": [{"right": own}], "other": [{"right": other}]}
+        return {"speakers": ["one", "one", "two"], "curves": curves}
+
+    seeds = {"0": content([1.0, 0.5, 0.0], [0.0, 0.5, 1.0]), "1": content([1.0, 0.5, 1.0], [0.0, 0.5, 0.0])}
+    text = margin_text({"measurements": {"few-labels": seeds}}, "w", "other", 0)
+    assert text == "33.3 (0.0 to 50.0)"
 
 
 @pytest.mark.slow

@@ -89,6 +89,25 @@ def model_method(model: MDVAEModel, *, with_sound: bool = True, knows_damage: bo
     return restore
 
 
+def as_undamaged(clips: DamagedClips) -> DamagedClips:
+    """The same clips with nothing done to them: what a method makes of these is as near as it can come."""
+    return clips._replace(damaged=clips.frames, damage=np.zeros_like(clips.damage))
+
+
+def moved_mean(clips: DamagedClips, restored: np.ndarray) -> np.ndarray:
+    """
+    `held_frames` that move as a method says: what a person looks like is taken from the undamaged frames, and from the
+    restored ones, (B, T, H, H, 3) uint8, how each differs from their mean over the undamaged times.
+    """
+    moved = held_frames(clips)
+    for clip, made, damage in zip(moved, restored, clips.damage, strict=True):
+        whole = ~damage.any(axis=(1, 2))
+        if whole.any():
+            movement = made - made[whole].mean(axis=0)
+            clip[damage] = (clip + movement).clip(0, 255).round().astype(np.uint8)[damage]
+    return moved
+
+
 def tokenizer_method(model: MDVAEModel) -> Method:
     """The undamaged frames through the tokenizer alone: as good as any model that decodes with it can be."""
 

@@ -6,7 +6,7 @@ Letters: N clips, D numbers, K classes.
 """
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -65,7 +65,7 @@ def label_curve(
     test: LabelledClips,
     *,
     shares: tuple[float, ...] = SHARES,
-    num_draws: int = NUM_DRAWS,
+    num_draws: int | Sequence[int] = NUM_DRAWS,
     seed: int = 0,
 ) -> list[dict[str, Any]]:
     """
@@ -75,26 +75,37 @@ def label_curve(
         classifier: trained anew for every share and draw.
         train, test: clips of different speakers.
         shares: of the training clips.
-        num_draws: of each share; where all labels are taken, seeds of the classifier.
+        num_draws: of every share, or of each one; where all labels are taken, seeds of the classifier.
         seed: of the first draw.
 
     Returns:
-        For each share: `share`, `labels` (how many), `accuracies` of the draws, `mean`, `std` (n - 1; None of one draw).
+        For each share: `share`, `labels` (how many), `accuracies` of the draws, `mean`, `std` (n - 1; None of one draw),
+        and `right` of each test clip, the share of draws in which it was.
+
+    Raises:
+        ValueError: numbers of draws that are not as many as the shares, or below 1.
     """
+    draws = [num_draws] * len(shares) if isinstance(num_draws, int) else list(num_draws)
+    if len(draws) != len(shares) or min(draws, default=1) < 1:
+        raise ValueError(
+            f"num_draws={num_draws} for shares={shares}; accepted is one number from 1, or one per share."
+        )
     curve = []
-    for share in shares:
-        accuracies = []
-        for draw in range(num_draws):
+    for share, count in zip(shares, draws, strict=True):
+        right = []
+        for draw in range(count):
             chosen = draw_labelled(train.labels, share, seed + draw)
             labelled = LabelledClips(train.inputs[chosen], train.labels[chosen])
-            accuracies.append(float((classifier(labelled, test.inputs, seed + draw) == test.labels).mean()))
+            right.append(classifier(labelled, test.inputs, seed + draw) == test.labels)
+        accuracies = [float(each.mean()) for each in right]
         curve.append(
             {
                 "share": share,
                 "labels": len(chosen),
                 "accuracies": accuracies,
                 "mean": float(np.mean(accuracies)),
-                "std": float(np.std(accuracies, ddof=1)) if num_draws > 1 else None,
+                "std": float(np.std(accuracies, ddof=1)) if count > 1 else None,
+                "right": np.mean(right, axis=0).round(4).tolist(),
             }
         )
     return curve

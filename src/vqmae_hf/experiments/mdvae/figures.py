@@ -21,7 +21,15 @@ from vqmae_hf.inference import denoise_clip, interpolate_clips, load_talking_fac
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#000000")
 # Agreement of unswapped clips with the truth below which a factor cannot be followed in decoded media.
 LEAST_READABLE = 0.15
-SHOWN_METHODS = ("damaged", "mean of the undamaged frames", "visual VAE", "MDVAE without sound", "MDVAE with sound")
+SHOWN_METHODS = (
+    "visual VAE",
+    "MDVAE without sound",
+    "MDVAE with sound",
+    "mean of the undamaged frames",
+    "mean moved by the visual VAE",
+    "mean moved by the MDVAE without sound",
+    "mean moved by the MDVAE with sound",
+)
 
 
 def draw_results(path: Path) -> list[Path]:

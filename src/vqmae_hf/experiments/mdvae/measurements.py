@@ -12,10 +12,13 @@ import torch
 
 from vqmae_hf.evaluation.denoising import (
     Method,
+    RegionFidelity,
     as_damaged,
+    as_undamaged,
     damage_clips,
     held_frames,
     model_method,
+    moved_mean,
     region_fidelity,
     tokenizer_method,
 )
@@ -58,33 +61,43 @@ def denoising(workspace: StudyWorkspace, seed: int) -> dict[str, Any]:
     PSNR and SSIM inside the damage, clip by clip.
 
     Returns:
-        `conditions`: by "corruption region" and method, `psnr` and `ssim` of every clip.
+        `speakers`: of every clip; `conditions`: by "corruption region" and method, `psnr` and `ssim` of every clip.
     """
     model, visual = workspace.model(BOTH, seed), workspace.model(("visual",), seed)
-    methods: dict[str, Method] = {
-        "damaged": as_damaged,
-        "mean of the undamaged frames": held_frames,
+    known: dict[str, Method] = {
         "MDVAE with sound": model_method(model),
         "MDVAE without sound": model_method(model, with_sound=False),
         "visual VAE": model_method(visual),
+    }
+    unknown: dict[str, Method] = {
         "MDVAE with sound, damage unknown": model_method(model, knows_damage=False),
         "MDVAE without sound, damage unknown": model_method(model, with_sound=False, knows_damage=False),
         "visual VAE, damage unknown": model_method(visual, knows_damage=False),
+    }
+    undamaged: dict[str, Method] = {
+        "MDVAE of the undamaged face": model_method(model),
+        "visual VAE of the undamaged face": model_method(visual),
         "tokenizer of the undamaged face": tokenizer_method(model),
     }
     test = workspace.part("test")
-    rows = np.random.default_rng(seed).permutation(test.rows)[: workspace.study.denoising_clips]
-    frames, spectra = workspace.frames(rows), workspace.spectra(rows, model)
+    chosen = np.random.default_rng(seed).permutation(len(test.rows))[: workspace.study.denoising_clips]
+    frames, spectra = workspace.frames(test.rows[chosen]), workspace.spectra(test.rows[chosen], model)
+    whole = damage_clips(frames, spectra, FaceCorruption(), seed)
+    ceilings = {name: make(as_undamaged(whole)) for name, make in undamaged.items()}
     conditions: dict[str, Any] = {}
     for kind in CORRUPTIONS:
         for region, box in workspace.study.regions.items():
             clips = damage_clips(frames, spectra, FaceCorruption(kind, tuple(box)), seed)  # type: ignore[arg-type]
-            scores = {name: region_fidelity(clips, restore(clips)) for name, restore in methods.items()}
-            conditions[f"{kind} {region}"] = {
-                name: {metric: np.round(values, 4).tolist() for metric, values in score._asdict().items()}
-                for name, score in scores.items()
-            }
-    return {"conditions": conditions}
+            restored = {name: restore(clips) for name, restore in known.items()}
+            moved = {f"mean moved by the {name}": moved_mean(clips, made) for name, made in restored.items()}
+            made = {"damaged": as_damaged(clips), "mean of the undamaged frames": held_frames(clips)}
+            made |= {**moved, **restored, **{name: restore(clips) for name, restore in unknown.items()}, **ceilings}
+            conditions[f"{kind} {region}"] = {name: _rounded(region_fidelity(clips, m)) for name, m in made.items()}
+    return {"speakers": test.values.speakers[chosen].tolist(), "conditions": conditions}
+
+
+def _rounded(score: RegionFidelity) -> dict[str, list[float]]:
+    return {metric: np.round(values, 4).tolist() for metric, values in score._asdict().items()}
 
 
 def few_labels(workspace: StudyWorkspace, seed: int) -> dict[str, Any]:
@@ -92,7 +105,8 @@ def few_labels(workspace: StudyWorkspace, seed: int) -> dict[str, Any]:
     Emotion on unseen speakers over the share of labels.
 
     Returns:
-        `curves`: by system, as of `label_curve`; `parameters`: of the models and the transformer.
+        `curves`: by system, as of `label_curve`; `speakers`: of the test clips; `parameters`: of the models and the
+        transformer; `chance`.
     """
     study, parts = workspace.study, [workspace.part(name) for name in ("train", "test")]
     labels = [part.values.values["emotion"] for part in parts]
@@ -121,7 +135,12 @@ def few_labels(workspace: StudyWorkspace, seed: int) -> dict[str, Any]:
         num_draws=study.supervised_draws,
         seed=1000 * seed,
     )
-    return {"curves": curves, "parameters": parameters, "chance": float(np.bincount(labels[1]).max() / len(labels[1]))}
+    return {
+        "curves": curves,
+        "speakers": parts[1].values.speakers.tolist(),
+        "parameters": parameters,
+        "chance": float(np.bincount(labels[1]).max() / len(labels[1])),
+    }
 
 
 def swaps(workspace: StudyWorkspace, seed: int) -> dict[str, Any]:

@@ -1,15 +1,29 @@
 """The page of a study, from its JSON alone; what stands outside the markers is written by people and stays."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from vqmae_hf.evaluation.disentanglement import ALL_LATENTS
 from vqmae_hf.experiments.mdvae.results import Spread, first_seed, over_seeds
+from vqmae_hf.experiments.significance import compare_clips
 from vqmae_hf.experiments.tables import markdown_table, replace_generated
 
 COMMAND = "python -m vqmae_hf.experiments.mdvae tables"
 LATENTS = ("w", "z_av", "z_a", "z_v")
+INTERVAL = "in brackets the 95 % bootstrap interval over the test speakers"
+# Pairs of methods of restoring a face that the page compares clip by clip.
+COMPARED = (
+    ("MDVAE with sound", "MDVAE without sound"),
+    ("MDVAE with sound", "visual VAE"),
+    ("mean moved by the MDVAE with sound", "mean moved by the MDVAE without sound"),
+    ("mean moved by the MDVAE with sound", "mean moved by the visual VAE"),
+    ("mean moved by the MDVAE with sound", "mean of the undamaged frames"),
+    ("MDVAE of the undamaged face", "visual VAE of the undamaged face"),
+)
 
 
 def update_page(path: Path) -> Path:
@@ -116,18 +130,17 @@ def _denoising(results: dict[str, Any]) -> str:
         lines.append([method, *shown])
     header = [f"{condition}, {unit}" for condition in first for unit in ("dB", "SSIM")]
     clips = len(next(iter(next(iter(first.values())).values()))["psnr"])
-    gains = [
-        f"{condition}: {_number(over_seeds(results, 'denoising', lambda c, k=condition: sound_gain(c, k)), 2)} dB"
-        for condition in first
-    ]
+    gains = [[f"{one} - {other}", *(gain_text(results, c, one, other) for c in first)] for one, other in COMPARED]
     return "\n\n".join(
         [
             "## Denoising",
             f"{clips} clips of unseen speakers for each seed, damaged from 20 % to 80 % of their length. PSNR and SSIM "
             'inside the damaged region of the damaged frames. "Without sound" takes all the sound for missing in the same '
-            "model and infers it along with the face; the visual VAE is a model of the same sizes, trained without it.",
+            "model and infers it along with the face; the visual VAE is a model of the same sizes, trained without it. A "
+            '"mean moved by" a model is that of the undamaged frames plus what the model says has moved.',
             markdown_table(["method", *header], lines),
-            f"Gain of the MDVAE by sound: {'; '.join(gains)}.",
+            f"Differences of PSNR in dB over the clips of all seeds, {INTERVAL}:",
+            markdown_table(["difference", *first], gains),
             f"![denoising]({results['study']}-denoising.png)",
         ]
     )
@@ -139,10 +152,20 @@ def mean_of(content: dict[str, Any], condition: str, method: str, metric: str) -
     return sum(values) / len(values)
 
 
-def sound_gain(content: dict[str, Any], condition: str) -> float:
-    """dB that the MDVAE gains by hearing, where the damage is known."""
-    with_sound, without = (f"MDVAE {word} sound" for word in ("with", "without"))
-    return mean_of(content, condition, with_sound, "psnr") - mean_of(content, condition, without, "psnr")
+def gain_text(results: dict[str, Any], condition: str, first: str, second: str) -> str:
+    """By how many dB a method is better than another on the same clips, with the interval over speakers."""
+    seeds = results["measurements"]["denoising"].values()
+    one, other = (
+        [value for content in seeds for value in content["conditions"][condition][method]["psnr"]]
+        for method in (first, second)
+    )
+    return _difference(one, other, [speaker for content in seeds for speaker in content["speakers"]])
+
+
+def _difference(first: Sequence[float], second: Sequence[float], speakers: Sequence[str], digits: int = 2) -> str:
+    compared: dict[str, Any] = compare_clips(np.array(first), np.array(second), speakers)
+    low, high = (f"{bound:.{digits}f}" for bound in compared["interval"])
+    return f"{compared['difference']:.{digits}f} ({low} to {high})"
 
 
 def _few_labels(results: dict[str, Any]) -> str:
@@ -156,6 +179,13 @@ def _few_labels(results: dict[str, Any]) -> str:
         ]
         lines.append([system, *map(_percent, shown)])
     header = [f"{100 * point['share']:g} % ({point['labels']})" for point in points]
+    own = [system for system in first["curves"] if system.startswith("w of the MDVAE")]
+    margins = [
+        [f"{one} - {other}", *(margin_text(results, one, other, place) for place in range(len(points)))]
+        for one in own
+        for other in first["curves"]
+        if other not in own and other.split(", ")[1:] in ([], one.split(", ")[1:])
+    ]
     sizes = ", ".join(f"{name} {count / 1e6:.2f} M" for name, count in first["parameters"].items())
     return "\n\n".join(
         [
@@ -163,9 +193,21 @@ def _few_labels(results: dict[str, Any]) -> str:
             "Accuracy in percent on unseen speakers, over the share (number) of labelled training clips; mean over draws, ± "
             f"over seeds. Most frequent class: {100 * first['chance']:.1f}. Parameters: {sizes}.",
             markdown_table(["system", *header], lines),
+            f"Differences in percentage points, {INTERVAL}:",
+            markdown_table(["difference", *header], margins),
             f"![few labels]({results['study']}-few-labels.png)",
         ]
     )
+
+
+def margin_text(results: dict[str, Any], first: str, second: str, place: int) -> str:
+    """By how many points a system is better than another at a share of labels, with the interval over speakers."""
+    seeds = list(results["measurements"]["few-labels"].values())
+    one, other = (
+        100 * np.mean([content["curves"][system][place]["right"] for content in seeds], axis=0)
+        for system in (first, second)
+    )
+    return _difference(one, other, seeds[0]["speakers"], 1)
 
 
 def _origin(results: dict[str, Any]) -> str:

@@ -10,7 +10,7 @@ Study files, and the steps of a study: corpus, clips, tokenizers, latents, model
 | `tokenizers`, `model` | `recipe` and arguments of their training programs |
 | `regions` | boxes of mouth and eyes, in shares of the picture |
 | `denoising_clips`, `swapped_pairs` | how many of the test clips |
-| `label_shares`, `label_draws`, `supervised_draws` | of the training clips; draws of each share |
+| `label_shares`, `label_draws`, `supervised_draws` | of the training clips; draws of every share, and of each |
 """
 
 from collections.abc import Mapping
@@ -60,7 +60,7 @@ DEBUG: dict[str, Any] = {
     "swapped_pairs": 8,
     "label_shares": [0.3, 1.0],
     "label_draws": 2,
-    "supervised_draws": 1,
+    "supervised_draws": [1, 1],
 }
 
 
@@ -81,7 +81,7 @@ class Study:
     swapped_pairs: int
     label_shares: list[float]
     label_draws: int
-    supervised_draws: int
+    supervised_draws: list[int]
 
 
 def study_names() -> list[str]:
