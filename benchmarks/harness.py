@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import flop_registry, sdpa_backward_flop_count, sdpa_flop_count
+from torch.utils.flop_counter import flop_registry, register_flop_formula, sdpa_backward_flop_count, sdpa_flop_count
 
 Program = Callable[[], Any]
 PLAIN_SHARE = 0.5  # the plain form runs half as often: it is slow
@@ -30,6 +30,12 @@ class Work:
 
     run: Program
     plain: Program | None = None
+
+
+@register_flop_formula(torch.ops.mkldnn._linear_pointwise)
+def onednn_linear_flop(inputs: torch.Size, weight: torch.Size, *_: Any, **__: Any) -> int:
+    """Arithmetic of `modeling/linear_products.py`, which torch does not count."""
+    return 2 * inputs.numel() * weight[0]
 
 
 class CountedFlops(TorchDispatchMode):

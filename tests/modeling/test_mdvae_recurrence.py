@@ -236,7 +236,7 @@ def test_the_gradients_of_the_recurrences_are_those_of_differences():
     units = [GatedRecurrence(2, 3).double() for _ in range(2)]
     gates = torch.randn(4, 2, 2, 9, dtype=torch.float64)
     gates[3, 0, 1, 3:6] = torch.inf
-    from_state = state_gates(units)
+    from_state = StackedLinear.of([state_gates(unit) for unit in units])
     inputs = (
         gates.requires_grad_(),
         from_state.weight.detach().requires_grad_(),

@@ -22,6 +22,7 @@ from transformers.processing_utils import Unpack
 from transformers.utils import TransformersKwargs
 
 from .configuration_vqmae import VQMAEConfig
+from .linear_products import Linear, linear
 from .masking import gather_tubes
 
 # What create_bidirectional_mask makes of real and padded tubes: a tensor, or blocks for flex attention.
@@ -57,8 +58,8 @@ class VQMAESelfAttention(nn.Module):
         self.head_dim = config.hidden_size // num_heads
         self.scaling = self.head_dim**-0.5
         self.is_causal = False
-        self.qkv = nn.Linear(config.hidden_size, 3 * config.hidden_size, bias=False)
-        self.projection = nn.Linear(config.hidden_size, config.hidden_size)
+        self.qkv = Linear(config.hidden_size, 3 * config.hidden_size, bias=False)
+        self.projection = Linear(config.hidden_size, config.hidden_size)
 
     def forward(
         self,
@@ -79,9 +80,9 @@ class VQMAESelfAttention(nn.Module):
             hidden = hidden if norm is None else norm(hidden)
             asks, answers = self.qkv.weight.split([D, 2 * D])
             query = (
-                F.linear(gather_tubes(hidden, wanted), asks).view(B, -1, self.num_heads, self.head_dim).transpose(1, 2)
+                linear([gather_tubes(hidden, wanted)], asks).view(B, -1, self.num_heads, self.head_dim).transpose(1, 2)
             )
-            key, value = F.linear(hidden, answers).view(B, L, 2, self.num_heads, self.head_dim).permute(2, 0, 3, 1, 4)
+            key, value = linear([hidden], answers).view(B, L, 2, self.num_heads, self.head_dim).permute(2, 0, 3, 1, 4)
         attended, weights = attend(self, query, key, value, attention_mask, **kwargs)
         return self.projection(attended.reshape(B, -1, D)), weights
 
@@ -101,10 +102,10 @@ class VQMAECrossAttention(nn.Module):
         self.scaling = self.head_dim**-0.5
         self.is_causal = False
         self.dropout = dropout
-        self.query = nn.Linear(config.hidden_size, config.hidden_size)
-        self.key = nn.Linear(config.hidden_size, config.hidden_size)
-        self.value = nn.Linear(config.hidden_size, config.hidden_size)
-        self.projection = nn.Linear(config.hidden_size, config.hidden_size)
+        self.query = Linear(config.hidden_size, config.hidden_size)
+        self.key = Linear(config.hidden_size, config.hidden_size)
+        self.value = Linear(config.hidden_size, config.hidden_size)
+        self.projection = Linear(config.hidden_size, config.hidden_size)
 
     def forward(
         self,
@@ -168,8 +169,8 @@ class VQMAEMLP(nn.Module):
     def __init__(self, config: VQMAEConfig):
         super().__init__()
         self.activation = ACT2FN[config.hidden_act]
-        self.fc1 = nn.Linear(config.hidden_size, config.intermediate_size)
-        self.fc2 = nn.Linear(config.intermediate_size, config.hidden_size)
+        self.fc1 = Linear(config.hidden_size, config.intermediate_size)
+        self.fc2 = Linear(config.intermediate_size, config.hidden_size)
 
     def forward(
         self, hidden: torch.Tensor, norm: Callable[[torch.Tensor], torch.Tensor] | None = None

@@ -2,6 +2,9 @@
 Inference of MDVAE: the static latent from the whole clip, the dynamic ones frame by frame ([MD], inference model), and
 their priors.
 
+What the features and the other latents give to the recurrences, all frames at once, follows the autocast; the recurrences
+and the distributions are as precise as the weights, since rounding would add up over the frames.
+
 Letters: B clips, T frames, D numbers of an input, H state of a recurrence, Z numbers of a latent, h history (the state of
 the recurrence over a latent's own past).
 """
@@ -17,6 +20,7 @@ from torch.nn import functional as F
 from .mdvae_networks import GatedRecurrence, Gaussian, GaussianNetwork, linear_of_parts, project_parts
 from .mdvae_recurrences import (
     LatentNetworks,
+    StackedLinear,
     final_states,
     run_latents,
     stack_widened,
@@ -47,12 +51,13 @@ class StaticEncoder(nn.Module):
         units = [self.forward_history, self.backward_history]
         # What the features give to the gates of both directions, for all frames at once: T x B x 3 H
         onwards, backwards = (project_parts(u.weight_ih, u.bias_ih, parts).transpose(0, 1) for u in units)
-        gates = torch.stack([onwards, backwards.flip(0)], dim=1)
+        gates = torch.stack([onwards, backwards.flip(0)], dim=1).to(units[0].weight_ih.dtype)
         if frame_mask is not None:
             real = torch.stack([frame_mask.t(), frame_mask.t().flip(0)], dim=1).unsqueeze(3)
             gates = torch.where(real, gates, self.gates_of_padding(gates))
-        states = final_states(gates, state_gates(units))
-        return self.posterior(torch.cat([states[0], states[1]], dim=1))
+        with torch.autocast(gates.device.type, enabled=False):
+            states = final_states(gates, StackedLinear.of([state_gates(unit) for unit in units]))
+            return self.posterior(torch.cat([states[0], states[1]], dim=1))
 
     def gates_of_padding(self, gates: torch.Tensor) -> torch.Tensor:
         """Gates (3 H) that leave the state as it is: reset, update, candidate. The way back starts in the padding."""
@@ -131,17 +136,18 @@ def infer_together(
     """
     firsts = [latent.posterior.hidden.first_layer for latent in latents]
     given = [linear_of_parts(layer, parts) for layer, parts in zip(firsts, conditions, strict=True)]
-    projected = stack_widened(given).permute(2, 0, 1, 3)  # (T, G, B, P)
+    projected = stack_widened(given).permute(2, 0, 1, 3).to(firsts[0].weight.dtype)  # (T, G, B, P)
     noises = None if noise is None else stack_widened(noise).permute(2, 0, 1, 3)
-    networks = LatentNetworks.of(latents, sampled=noise is not None)
-    if from_prior is None:
-        course = run_latents(projected, noises, networks)
-    else:
-        replace = partial(take_prior, latents[0].prior, from_prior.t().unsqueeze(2), noises)
-        with torch.no_grad():
-            course = step_latents(projected, noises, networks, replace=replace).course
-    parts = zip(*(tensor.permute(1, 2, 0, 3) for tensor in course), strict=True)
-    return [latent.distributions(*part) for latent, part in zip(latents, parts, strict=True)]
+    with torch.autocast(projected.device.type, enabled=False):
+        networks = LatentNetworks.of(latents, sampled=noise is not None)
+        if from_prior is None:
+            course = run_latents(projected, noises, networks)
+        else:
+            replace = partial(take_prior, latents[0].prior, from_prior.t().unsqueeze(2), noises)
+            with torch.no_grad():
+                course = step_latents(projected, noises, networks, replace=replace).course
+        courses = zip(*(tensor.permute(1, 2, 0, 3) for tensor in course), strict=True)
+        return [latent.distributions(*course) for latent, course in zip(latents, courses, strict=True)]
 
 
 def take_prior(

@@ -10,8 +10,9 @@ from typing import Literal, NamedTuple
 
 import torch
 from torch import nn
-from torch.nn import functional as F
 from transformers import initialization as init
+
+from .linear_products import Linear, joined, linear
 
 Activation = Literal["tanh", "relu"]
 
@@ -33,7 +34,7 @@ class Perceptron(nn.Module):
     def __init__(self, input_size: int, sizes: Sequence[int], activation: Activation):
         super().__init__()
         pairs = zip([input_size, *sizes[:-1]], sizes, strict=True)
-        self.layers = nn.ModuleList([nn.Linear(before, after) for before, after in pairs])
+        self.layers = nn.ModuleList([Linear(before, after) for before, after in pairs])
         self.activation = activation
 
     def activate(self, hidden: torch.Tensor) -> torch.Tensor:
@@ -64,8 +65,8 @@ class GaussianNetwork(nn.Module):
     def __init__(self, input_size: int, hidden_sizes: Sequence[int], latent_size: int):
         super().__init__()
         self.hidden = Perceptron(input_size, hidden_sizes, "tanh")
-        self.mean = nn.Linear(hidden_sizes[-1], latent_size)
-        self.logvar = nn.Linear(hidden_sizes[-1], latent_size)
+        self.mean = Linear(hidden_sizes[-1], latent_size)
+        self.logvar = Linear(hidden_sizes[-1], latent_size)
 
     def forward(self, inputs: torch.Tensor) -> Gaussian:
         return self.gaussian(self.hidden(inputs))
@@ -127,7 +128,7 @@ class FeatureDecoder(nn.Module):
     ):
         super().__init__()
         self.hidden = Perceptron(input_size, hidden_sizes, activation)
-        self.output = nn.Linear(hidden_sizes[-1], feature_size)
+        self.output = Linear(hidden_sizes[-1], feature_size)
         self.positive = positive
 
     def forward(self, parts: Sequence[torch.Tensor]) -> torch.Tensor:
@@ -144,18 +145,23 @@ def linear_of_parts(layer: nn.Linear, parts: Sequence[torch.Tensor]) -> torch.Te
 
 def project_parts(weight: torch.Tensor, bias: torch.Tensor, parts: Sequence[torch.Tensor]) -> torch.Tensor:
     """
-    The linear map of the concatenation of `parts`, which is never made: each part (B, T, D_i) meets its columns of the
-    weight, and one that is the same at all times, (B, D_i), does so once per clip; a part without gradient costs none.
+    The linear map of the concatenation of `parts`, each (B, T, D_i), or (B, D_i) where it is the same at all times: those
+    meet their columns of the weight once per clip. A part without gradient costs none.
     """
-    blocks = weight.split([part.shape[-1] for part in parts], dim=1)
-    of_clips, of_frames = bias, None
-    for part, block in zip(parts, blocks, strict=True):
-        if part.dim() == 2:
-            of_clips = of_clips + F.linear(part, block).unsqueeze(1)
-        else:
-            projected = F.linear(part, block)
-            of_frames = projected if of_frames is None else of_frames + projected
-    return of_clips if of_frames is None else of_frames + of_clips
+    if all(part.dim() == 3 for part in parts):
+        return linear(parts, weight, bias)
+    pairs = list(zip(parts, weight.split([part.shape[-1] for part in parts], dim=1), strict=True))
+    of_clips, of_frames = ([pair for pair in pairs if pair[0].dim() == axes] for axes in (2, 3))
+    projected = linear_of_pairs(of_clips, bias).unsqueeze(1)
+    return linear_of_pairs(of_frames) + projected if of_frames else projected
+
+
+def linear_of_pairs(
+    pairs: Sequence[tuple[torch.Tensor, torch.Tensor]], bias: torch.Tensor | None = None
+) -> torch.Tensor:
+    """`linear` of parts and their columns of a weight."""
+    parts, blocks = zip(*pairs, strict=True)
+    return linear(parts, joined(blocks), bias)
 
 
 def init_mdvae_weights(module: nn.Module) -> None:

@@ -10,7 +10,6 @@ the widest first layer of the posteriors, D the widest last one.
 """
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -21,6 +20,9 @@ Replacement = Callable[
 ]  # frame, samples (G, B, Z), histories (G, B, H)
 
 
+Block = tuple[torch.Tensor, torch.Tensor]  # a linear layer: weight (D', D) and bias (D',), as `nn.Linear` has them
+
+
 class StackedLinear(NamedTuple):
     """Linear layers of several networks, applied to the inputs of each at once: (G, B, D) -> (G, B, D')."""
 
@@ -28,28 +30,30 @@ class StackedLinear(NamedTuple):
     bias: torch.Tensor  # (G, 1, D')
 
     @classmethod
-    def of(cls, weights: Sequence[torch.Tensor], biases: Sequence[torch.Tensor]) -> "StackedLinear":
-        """Of weights (D', D) and biases (D',) as `nn.Linear` has them; narrow ones are widened by zeros."""
-        return cls(stack_widened(weights), stack_widened(biases).unsqueeze(1))
-
-    @classmethod
-    def of_layers(cls, layers: Sequence[Any]) -> "StackedLinear":
-        """Of `nn.Linear` modules."""
-        return cls.of([layer.weight for layer in layers], [layer.bias for layer in layers])
-
-    @classmethod
-    def joined(cls, layers: Sequence["StackedLinear"]) -> "StackedLinear":
-        """Layers of the same inputs as one, whose outputs stand side by side."""
-        weights, biases = zip(*layers, strict=True)
-        return cls(torch.cat(weights, dim=1), torch.cat(biases, dim=2))
+    def of(cls, networks: Sequence[Sequence[Block]]) -> "StackedLinear":
+        """Of layers with the same inputs of each network, whose outputs stand side by side; narrow ones are widened."""
+        stacked = []
+        for part in range(2):  # weights, biases
+            places = [widened([block[part] for block in blocks]) for blocks in zip(*networks, strict=True)]
+            rows = [tensor for network in zip(*places, strict=True) for tensor in network]
+            together = rows[0] if len(rows) == 1 else torch.cat(rows)
+            stacked.append(together.unflatten(0, (len(networks), -1)))
+        weight, bias = stacked
+        return cls(weight, bias.unsqueeze(1))
 
     @property
     def output_size(self) -> int:
         return self.weight.shape[1]
 
-    def product(self) -> Callable[..., torch.Tensor]:
-        """The layer as a function of the inputs and of `out`, prepared for many calls."""
-        return partial(torch.baddbmm, self.bias, batch2=self.weight.transpose(1, 2))
+    @property
+    def columns(self) -> torch.Tensor:
+        """(G, D, D'): `outputs.baddbmm_(inputs, columns)` adds the product to the biases."""
+        return self.weight.transpose(1, 2)
+
+    def biases(self, num_frames: int, num_clips: int) -> torch.Tensor:
+        """The biases for all frames and clips, (T, G, B, D'), to which the product of each frame is added in its turn."""
+        shape = (num_frames, self.bias.shape[0], num_clips, self.output_size)
+        return self.bias.expand(shape).clone(memory_format=torch.contiguous_format)
 
     def gradients(self, inputs: torch.Tensor, d_outputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Gradients of weight and bias from all inputs (T, G, B, D) and gradients of outputs (T, G, B, D')."""
@@ -58,80 +62,68 @@ class StackedLinear(NamedTuple):
 
 
 def stack_widened(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
-    """Tensors of as many axes, widened by zeros at the end of each to the largest, stacked on a new first axis."""
-    if len(tensors) == 1:
-        return tensors[0].unsqueeze(0)
+    """`widened` tensors on a new first axis."""
+    return tensors[0].unsqueeze(0) if len(tensors) == 1 else torch.stack(widened(tensors))
+
+
+def widened(tensors: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    """Tensors of as many axes, each with zeros at the end of those where another is wider."""
     shape = [max(sizes) for sizes in zip(*(tensor.shape for tensor in tensors), strict=True)]
-    return torch.stack(
-        [
-            F.pad(
-                tensor,
-                [n for size, wide in zip(tensor.shape[::-1], shape[::-1], strict=True) for n in (0, wide - size)],
-            )
-            for tensor in tensors
-        ]
-    )
-
-
-def views_of_frames(tensor: torch.Tensor, num_frames: int) -> Sequence[torch.Tensor]:
-    """One view per frame of what is kept of all frames, (T, ...), or of the room that they share, (1, ...)."""
-    views = tensor.unbind(0)
-    return views if len(views) == num_frames else views * num_frames
+    missing = [[wide - size for size, wide in zip(tensor.shape, shape, strict=True)] for tensor in tensors]
+    return [
+        F.pad(tensor, [n for wanted in reversed(axes) for n in (0, wanted)]) if any(axes) else tensor
+        for tensor, axes in zip(tensors, missing, strict=True)
+    ]
 
 
 # ---- gated recurrent units ----
 
 
-def state_gates(units: Sequence[Any]) -> StackedLinear:
+def state_gates(unit: Any) -> list[Block]:
     """
-    What the states of [`GatedRecurrence`] give to their gates: candidate, reset, update, in this order.
+    What the state of a [`GatedRecurrence`] gives to its gates, as weights and biases: candidate; reset and update.
 
     The inputs' order is reset, update, candidate. Thus the gradients of both stand in one row: those of the switches, which
     are the same, in the middle.
     """
-    H = units[0].state_size
-    return StackedLinear.of([u.weight_hh.roll(H, 0) for u in units], [u.bias_hh.roll(H, 0) for u in units])
+    sizes = [2 * unit.state_size, unit.state_size]
+    switches, candidate = zip(unit.weight_hh.split(sizes), unit.bias_hh.split(sizes), strict=True)
+    return [candidate, switches]
 
 
 class GatedTape(NamedTuple):
-    """Gated recurrent units over time: what their gradients need. Without gradients, all but the states have T = 1."""
+    """
+    Gated recurrent units over time. Before its update, a frame holds in `gates` and `candidates` what does not depend on the
+    state; afterwards what the gradients need.
+    """
 
     states: torch.Tensor  # (T, G, B, H), before each update
-    gates: torch.Tensor  # (T, G, B, 3 H), what the states give to the gates (`state_gates`)
-    switches: torch.Tensor  # (T, G, B, 2 H): reset, update
+    gates: torch.Tensor  # (T, G, B, 3 H): what the state gives to the candidate, reset, update
     candidates: torch.Tensor  # (T, G, B, H)
 
     @classmethod
-    def empty(cls, gates: torch.Tensor, num_frames: int) -> "GatedTape":
-        """With the first states, zeros, and `gates` to be filled."""
-        kept, G, B, H = *gates.shape[:3], gates.shape[3] // 3
-        states, switches, candidates = (
-            gates.new_empty(T, G, B, size) for T, size in ((num_frames, H), (kept, 2 * H), (kept, H))
-        )
+    def begin(cls, gates: torch.Tensor, candidates: torch.Tensor) -> "GatedTape":
+        """With the first states, zeros."""
+        states = candidates.new_empty(candidates.shape)
         states[0] = 0
-        return cls(states, gates, switches, candidates)
+        return cls(states, gates, candidates)
 
 
 class GatedUpdates:
-    """Fills a tape frame by frame; `states` holds the state before each frame and, at the end, the last one."""
+    """Goes over a tape frame by frame; `states` holds the state before each frame and, at the end, the last one."""
 
     def __init__(self, tape: GatedTape):
         H = tape.states.shape[-1]
         self.states = [*tape.states.unbind(0), torch.empty_like(tape.states[0])]
-        reset, update = tape.switches.split_with_sizes([H, H], dim=-1)
-        state_candidates, state_switches = tape.gates.split_with_sizes([H, 2 * H], dim=-1)
-        parts = (state_candidates, state_switches, tape.switches, reset, update, tape.candidates)
-        views = (views_of_frames(part, len(tape.states)) for part in parts)
-        self.frames = list(zip(self.states, *views, self.states[1:], strict=False))
+        from_state, reset, update = tape.gates.split_with_sizes([H, H, H], dim=-1)
+        parts = (from_state, tape.gates[..., H:], reset, update, tape.candidates)
+        self.frames = list(zip(self.states, *(part.unbind(0) for part in parts), self.states[1:], strict=False))
 
-    def step(self, frame: int, input_switches: torch.Tensor, input_candidate: torch.Tensor) -> None:
-        """
-        The arithmetic of [`GatedRecurrence.step`] after its two products, of which that of the states stands in the tape;
-        that of the inputs: (G, B, 2 H) for reset and update, (G, B, H).
-        """
-        state, state_candidate, state_switches, switches, reset, update, candidate, following = self.frames[frame]
-        torch.add(input_switches, state_switches, out=switches).sigmoid_()
-        torch.addcmul(input_candidate, reset, state_candidate, out=candidate).tanh_()
+    def step(self, frame: int) -> None:
+        """The arithmetic of [`GatedRecurrence.step`] after its products, which have been added to the tape."""
+        state, from_state, switches, reset, update, candidate, following = self.frames[frame]
+        switches.sigmoid_()
+        candidate.addcmul_(reset, from_state).tanh_()
         torch.lerp(candidate, state, update, out=following)
 
 
@@ -147,11 +139,11 @@ class GatedGradients:
 
     def __init__(self, tape: GatedTape, into: torch.Tensor):
         H = tape.states.shape[-1]
-        reset, update = tape.switches.split_with_sizes([H, H], dim=-1)
+        from_state, reset, update = tape.gates.split_with_sizes([H, H, H], dim=-1)
         closed = 1 - update
         by_update = (tape.states - tape.candidates) * closed * update
         by_candidate = closed * (1 - tape.candidates.square())
-        by_reset = tape.gates[..., :H] * reset * (1 - reset)
+        by_reset = from_state * reset * (1 - reset)
         self.kept = update.unbind(0)
         self.of_state = torch.stack([by_update, by_candidate], dim=-2).unbind(0)
         self.of_candidate = torch.stack([reset, by_reset], dim=-2).unbind(0)
@@ -172,28 +164,26 @@ def final_states(gates: torch.Tensor, from_state: StackedLinear) -> torch.Tensor
     Last states (G, B, H) of gated recurrent units that start at zero, from what their inputs give to the gates, (T, G, B,
     3 H). An update gate of plus infinity leaves the state as it is.
     """
-    return (
-        _FinalStates.apply(gates, *from_state) if torch.is_grad_enabled() else step_states(gates, from_state, False)[0]
-    )
+    return _FinalStates.apply(gates, *from_state) if torch.is_grad_enabled() else step_states(gates, from_state)[0]
 
 
-def step_states(gates: torch.Tensor, from_state: StackedLinear, keep: bool) -> tuple[torch.Tensor, GatedTape]:
-    """`final_states` without gradient, and what a gradient needs of all frames if `keep`."""
-    room, H = gates.new_empty(len(gates) if keep else 1, *gates.shape[1:]), gates.shape[-1] // 3
-    tape = GatedTape.empty(room, len(gates))
-    updates, product = GatedUpdates(tape), from_state.product()
-    inputs = (part.unbind(0) for part in gates.split_with_sizes([2 * H, H], dim=-1))
-    outcomes = views_of_frames(room, len(gates))
-    for frame, (outcome, switches, candidate) in enumerate(zip(outcomes, *inputs, strict=True)):
-        product(updates.states[frame], out=outcome)
-        updates.step(frame, switches, candidate)
+def step_states(gates: torch.Tensor, from_state: StackedLinear) -> tuple[torch.Tensor, GatedTape]:
+    """`final_states` without gradient, and what a gradient needs."""
+    (T, _, B, _), H = gates.shape, gates.shape[-1] // 3
+    outcomes = from_state.biases(T, B)
+    outcomes[..., H:] += gates[..., : 2 * H]
+    tape = GatedTape.begin(outcomes, gates[..., 2 * H :].clone(memory_format=torch.contiguous_format))
+    updates, columns = GatedUpdates(tape), from_state.columns
+    for frame, outcome in enumerate(outcomes.unbind(0)):
+        outcome.baddbmm_(updates.states[frame], columns)
+        updates.step(frame)
     return updates.states[-1], tape
 
 
 class _FinalStates(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, gates: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
-        states, tape = step_states(gates, StackedLinear(weight, bias), keep=True)
+        states, tape = step_states(gates, StackedLinear(weight, bias))
         ctx.save_for_backward(weight, bias, *tape)
         return states
 
@@ -218,9 +208,7 @@ class _FinalStates(torch.autograd.Function):
 class LatentNetworks(NamedTuple):
     """The networks that step dynamic latents, all of a kind in one product."""
 
-    from_state: (
-        StackedLinear  # to the first hidden layers, whose biases come with the conditions, and to `state_gates`
-    )
+    from_state: StackedLinear  # to the first hidden layers, whose biases come with the conditions, and to the gates
     from_sample: StackedLinear  # to the gates
     gaussian: StackedLinear  # last hidden layers to means; to means and log-variances where there is noise
     layers: list[StackedLinear]  # the hidden layers but the first
@@ -231,16 +219,14 @@ class LatentNetworks(NamedTuple):
         histories, posteriors = [latent.history for latent in latents], [latent.posterior for latent in latents]
         H = histories[0].state_size
         firsts = [posterior.hidden.first_layer for posterior in posteriors]
-        to_first = StackedLinear.of([f.weight[:, :H] for f in firsts], [torch.zeros_like(f.bias) for f in firsts])
-        gaussian = [StackedLinear.of_layers([posterior.mean for posterior in posteriors])]
-        if sampled:
-            gaussian.append(StackedLinear.of_layers([posterior.logvar for posterior in posteriors]))
+        to_first = [(first.weight[:, :H], torch.zeros_like(first.bias)) for first in firsts]
+        outcomes = [[p.mean, p.logvar] if sampled else [p.mean] for p in posteriors]
         deeper = zip(*(posterior.hidden.layers[1:] for posterior in posteriors), strict=True)
         return cls(
-            StackedLinear.joined([to_first, state_gates(histories)]),
-            StackedLinear.of([unit.weight_ih for unit in histories], [unit.bias_ih for unit in histories]),
-            StackedLinear.joined(gaussian) if sampled else gaussian[0],
-            [StackedLinear.of_layers(layers) for layers in deeper],
+            StackedLinear.of([[first, *state_gates(h)] for first, h in zip(to_first, histories, strict=True)]),
+            StackedLinear.of([[(unit.weight_ih, unit.bias_ih)] for unit in histories]),
+            StackedLinear.of([[(layer.weight, layer.bias) for layer in layers] for layers in outcomes]),
+            [StackedLinear.of([[(layer.weight, layer.bias)] for layer in layers]) for layers in deeper],
         )
 
     def tensors(self) -> list[torch.Tensor]:
@@ -271,37 +257,42 @@ class LatentCourse(NamedTuple):
 
 
 class LatentTape(NamedTuple):
-    """Dynamic latents over time: what they are and what their gradients need. Without gradients, the latter has T = 1."""
+    """
+    Dynamic latents over time: what they are and what their gradients need. Before its turn, a frame holds what does not
+    depend on its history: the biases, and what the conditions give to the first layers.
+    """
 
     samples: torch.Tensor  # (T, G, B, Z)
     gaussians: torch.Tensor  # (T, G, B, Z): means; (T, G, B, 2 Z): means and deviation times noise
-    from_states: torch.Tensor  # (T, G, B, P + 3 H): what the histories give to the first layers and to the gates
-    states: torch.Tensor  # of `GatedTape`, the histories before each frame
-    switches: torch.Tensor
-    candidates: torch.Tensor
-    activations: list[torch.Tensor]  # of the posteriors' hidden layers, (T, G, B, P) ... (T, G, B, D)
+    from_states: torch.Tensor  # (T, G, B, P + 3 H): first hidden layers, then the gates of `GatedTape`
+    from_samples: torch.Tensor  # (T, G, B, 3 H): what the samples give to reset and update, then the candidates
+    states: torch.Tensor  # (T, G, B, H), the histories before each frame
+    deeper: list[torch.Tensor]  # the posteriors' other hidden layers, (T, G, B, P') ... (T, G, B, D)
 
     @classmethod
-    def empty(cls, projected: torch.Tensor, networks: LatentNetworks, keep: bool) -> "LatentTape":
-        """To be filled, with room for what gradients need of all frames if `keep`."""
-        (T, G, B, P), Z = projected.shape, networks.latent_size
-        kept, sampled = T if keep else 1, networks.gaussian.output_size > Z
-        from_states = projected.new_empty(kept, G, B, networks.from_state.output_size)
-        gaussians = projected.new_empty(kept if sampled else T, G, B, networks.gaussian.output_size)
-        gated = GatedTape.empty(from_states[..., P:], T)
-        sizes = [P, *(layer.output_size for layer in networks.layers)]
-        frames = [*[kept] * len(networks.layers), T]
-        activations = [projected.new_empty(n, G, B, size) for n, size in zip(frames, sizes, strict=True)]
-        samples = projected.new_empty(T, G, B, Z) if sampled else gaussians
-        return cls(samples, gaussians, from_states, gated.states, gated.switches, gated.candidates, activations)
+    def begin(cls, projected: torch.Tensor, networks: LatentNetworks) -> "LatentTape":
+        (T, _, B, P), Z, H = projected.shape, networks.latent_size, networks.state_size
+        from_states, from_samples, gaussians, *deeper = (
+            layer.biases(T, B) for layer in (*networks[:3], *networks.layers)
+        )
+        from_states[..., :P] += projected
+        samples = gaussians if networks.gaussian.output_size == Z else torch.empty_like(gaussians[..., :Z])
+        states = GatedTape.begin(from_states[..., P:], from_samples[..., 2 * H :]).states
+        return cls(samples, gaussians, from_states, from_samples, states, deeper)
 
     @classmethod
     def from_tensors(cls, tensors: Sequence[torch.Tensor]) -> "LatentTape":
-        samples, gaussians, from_states, states, switches, candidates, *activations = tensors
-        return cls(samples, gaussians, from_states, states, switches, candidates, activations)
+        samples, gaussians, from_states, from_samples, states, *deeper = tensors
+        return cls(samples, gaussians, from_states, from_samples, states, deeper)
 
     def tensors(self) -> list[torch.Tensor]:
-        return [*self[:6], *self.activations]
+        return [*self[:5], *self.deeper]
+
+    @property
+    def activations(self) -> list[torch.Tensor]:
+        """Of all hidden layers of the posteriors, (T, G, B, P) ... (T, G, B, D)."""
+        gates = 3 * self.states.shape[-1]
+        return [self.from_states[..., :-gates], *self.deeper]
 
     @property
     def course(self) -> LatentCourse:
@@ -309,15 +300,14 @@ class LatentTape(NamedTuple):
 
     @property
     def gated(self) -> GatedTape:
-        first_layer = self.activations[0].shape[-1]
-        return GatedTape(self.states, self.from_states[..., first_layer:], self.switches, self.candidates)
+        H = self.states.shape[-1]
+        return GatedTape(self.states, self.from_states[..., -3 * H :], self.from_samples[..., 2 * H :])
 
 
 def step_latents(
     projected: torch.Tensor,
     noise: torch.Tensor | None,
     networks: LatentNetworks,
-    keep: bool = False,
     replace: Replacement | None = None,
 ) -> LatentTape:
     """
@@ -326,34 +316,37 @@ def step_latents(
     Args:
         projected: (T, G, B, P), what the conditions give to the first layers.
         noise: (T, G, B, Z) standard normal; None for means.
-        keep: whether to keep what gradients need.
         replace: what takes the place of the samples of a frame.
     """
-    T = len(projected)
-    tape = LatentTape.empty(projected, networks, keep)
-    updates, P, H = GatedUpdates(tape.gated), projected.shape[3], networks.state_size
-    from_input = projected.new_empty(*projected.shape[1:3], 3 * H)
-    input_gates = from_input.split_with_sizes([2 * H, H], dim=-1)
-    noises = [None] * T if noise is None else noise.unbind(0)
-    parts = (projected, tape.from_states, tape.from_states[..., :P], tape.gaussians, tape.samples)
-    frames = zip(updates.states, noises, *(views_of_frames(part, T) for part in parts), strict=False)
-    activations = zip(*(views_of_frames(activation, T) for activation in tape.activations), strict=True)
-    from_state, from_sample, gaussian = (layer.product() for layer in networks[:3])
-    layers = [layer.product() for layer in networks.layers]
+    tape, H = LatentTape.begin(projected, networks), networks.state_size
+    updates, switches = GatedUpdates(tape.gated), tape.gated.gates[..., H:]
+    noises = [None] * len(projected) if noise is None else noise.unbind(0)
+    parts = (
+        tape.from_states,
+        tape.gaussians,
+        tape.samples,
+        tape.from_samples,
+        tape.from_samples[..., : 2 * H],
+        switches,
+    )
+    frames = zip(updates.states, noises, *(part.unbind(0) for part in parts), strict=False)
+    activations = zip(*(activation.unbind(0) for activation in tape.activations), strict=True)
+    to_state, to_sample, to_gaussian, *to_layers = (layer.columns for layer in (*networks[:3], *networks.layers))
     for t, (frame, (hidden, *deeper)) in enumerate(zip(frames, activations, strict=True)):
-        state, frame_noise, conditions, from_history, first, outcome, sample = frame
-        from_state(state, out=from_history)
-        torch.add(conditions, first, out=hidden).tanh_()
-        for layer, activation in zip(layers, deeper, strict=True):
-            hidden = layer(hidden, out=activation).tanh_()
-        gaussian(hidden, out=outcome)
+        state, frame_noise, from_state, gaussian, sample, from_sample, sample_switches, frame_switches = frame
+        from_state.baddbmm_(state, to_state)
+        hidden.tanh_()
+        for columns, activation in zip(to_layers, deeper, strict=True):
+            hidden = activation.baddbmm_(hidden, columns).tanh_()
+        gaussian.baddbmm_(hidden, to_gaussian)
         if frame_noise is not None:
-            mean, logvar = outcome.chunk(2, dim=-1)
+            mean, logvar = gaussian.chunk(2, dim=-1)
             torch.add(mean, logvar.mul_(0.5).exp_().mul_(frame_noise), out=sample)
         if replace is not None:
             sample.copy_(replace(t, sample, state))
-        from_sample(sample, out=from_input)
-        updates.step(t, *input_gates)
+        from_sample.baddbmm_(sample, to_sample)
+        frame_switches.add_(sample_switches)
+        updates.step(t)
     return tape
 
 
@@ -367,7 +360,7 @@ def run_latents(projected: torch.Tensor, noise: torch.Tensor | None, networks: L
 class _LatentCourse(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, projected: torch.Tensor, noise: torch.Tensor | None, *weights: torch.Tensor) -> Any:
-        tape = step_latents(projected, noise, LatentNetworks.from_tensors(weights), keep=True)
+        tape = step_latents(projected, noise, LatentNetworks.from_tensors(weights))
         ctx.num_weights = len(weights)
         ctx.save_for_backward(*weights, *tape.tensors())
         return tuple(tape.course)

@@ -34,8 +34,9 @@ class MDVAEPreTrainedModel(TokenizedPreTrainedModel):
     """
     Base of the MDVAE family. Linear layers and recurrences start as torch starts them (uniform within 1 / sqrt(fan-in)).
 
-    Inference runs in float32 whatever the autocast, and its weights stay in float32 when loaded in half precision: rounding
-    would add up over the recurrences. There are no stacked layers whose activations gradient checkpointing could save.
+    The recurrences and distributions of inference are in float32 whatever the autocast, and their weights stay in float32
+    when loaded in half precision: rounding would add up over the frames. There are no stacked layers whose activations
+    gradient checkpointing could save.
     """
 
     config: MDVAEConfig
@@ -235,22 +236,21 @@ class MDVAEModel(MDVAEPreTrainedModel, LatentSpace):
             damaged_frames: (B, T) bool, frames whose z_v comes from its prior instead of the face seen.
         """
         known = self.embed_features(inputs.features)
-        with torch.autocast(known[self.config.modalities[0]].device.type, enabled=False):
-            posterior = self.infer_static(known, inputs.frame_mask)
-            known["w"] = posterior.sample(part_of(noise, "w")) if w is None else w
-            encoding = MDVAEEncoding(w=known["w"], frame_mask=inputs.frame_mask)
-            _put(encoding, "w", posterior)
-            for names in self.independent_latents(alone=damaged_frames is not None):
-                inferred = infer_together(
-                    [cast(DynamicLatent, self.dynamic_latents[name]) for name in names],
-                    [[known[part] for part in CONDITIONS[name] if part in known] for name in names],
-                    None if noise is None else [noise[name] for name in names],
-                    damaged_frames if names == ("z_v",) else None,
-                )
-                for name, (sample, posterior, prior) in zip(names, inferred, strict=True):
-                    known[name] = encoding[name] = sample
-                    _put(encoding, name, posterior)
-                    _put(encoding, f"{name}_prior", prior)
+        posterior = self.infer_static(known, inputs.frame_mask)
+        known["w"] = posterior.sample(part_of(noise, "w")) if w is None else w
+        encoding = MDVAEEncoding(w=known["w"], frame_mask=inputs.frame_mask)
+        _put(encoding, "w", posterior)
+        for names in self.independent_latents(alone=damaged_frames is not None):
+            inferred = infer_together(
+                [cast(DynamicLatent, self.dynamic_latents[name]) for name in names],
+                [[known[part] for part in CONDITIONS[name] if part in known] for name in names],
+                None if noise is None else [noise[name] for name in names],
+                damaged_frames if names == ("z_v",) else None,
+            )
+            for name, (sample, posterior, prior) in zip(names, inferred, strict=True):
+                known[name] = encoding[name] = sample
+                _put(encoding, name, posterior)
+                _put(encoding, f"{name}_prior", prior)
         return encoding
 
     def independent_latents(self, alone: bool = False) -> list[tuple[str, ...]]:
@@ -408,8 +408,7 @@ class MDVAEForAudioVisualClassification(MDVAEPreTrainedModel):
             visual_attention_mask,
         )
         known = self.model.embed_features(inputs.features)
-        with torch.autocast(known[self.config.modalities[0]].device.type, enabled=False):
-            w = self.model.infer_static(known, inputs.frame_mask).mean
+        w = self.model.infer_static(known, inputs.frame_mask).mean
         logits = self.classifier(w.to(self.classifier.weight.dtype))
         return MDVAEClassifierOutput(
             loss=self.classification_loss(logits, labels) if labels is not None else None, logits=logits, w=w

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from .attention_blocks import VQMAECrossAttention
 from .configuration_vqmae import VQMAEConfig
+from .linear_products import Linear
 
 
 class PostNormFeedForward(nn.Module):
@@ -19,8 +20,8 @@ class PostNormFeedForward(nn.Module):
 
     def __init__(self, config: VQMAEConfig):
         super().__init__()
-        self.fc1 = nn.Linear(config.hidden_size, config.query2emo_intermediate_size)
-        self.fc2 = nn.Linear(config.query2emo_intermediate_size, config.hidden_size)
+        self.fc1 = Linear(config.hidden_size, config.query2emo_intermediate_size)
+        self.fc2 = Linear(config.query2emo_intermediate_size, config.hidden_size)
         self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.dropout = nn.Dropout(config.query2emo_dropout)
 
