@@ -11,6 +11,7 @@ from vqmae_hf.experiments.features import (
     log_mel_dynamics,
     log_mel_statistics,
     log_spectrum_statistics,
+    mean_code_vectors,
     statistics_over_time,
 )
 from vqmae_hf.experiments.reference_systems import (
@@ -71,6 +72,14 @@ def test_histograms_count_codes_by_position_or_not():
     apart = code_histograms(clips, 4, positions=2)
     np.testing.assert_allclose(apart[0], [1, 0, 0, 0, 0, 0.5, 0.5, 0])
     np.testing.assert_allclose(apart[1], [0, 0, 0, 1, 0, 0, 0, 1])
+
+
+def test_mean_code_vectors_keep_places_apart_and_forget_the_order_of_steps():
+    codebook = np.array([[0.0, 1.0], [10.0, 0.0], [20.0, 4.0]])
+    codes = np.array([0, 1, 2, 1], np.uint8)  # two steps of two places
+    np.testing.assert_allclose(mean_code_vectors(codes, codebook, 2), [10, 2.5, 10, 0])
+    np.testing.assert_allclose(mean_code_vectors(codes[[2, 3, 0, 1]], codebook, 2), [10, 2.5, 10, 0])
+    np.testing.assert_allclose(mean_code_vectors(codes[:0], codebook, 2), [0, 0, 0, 0])
 
 
 def test_decoded_features_are_those_of_the_decoded_spectra():

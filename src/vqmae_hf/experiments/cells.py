@@ -17,7 +17,7 @@ from vqmae_hf.data.token_store import load_token_store, read_token_store_info
 from vqmae_hf.evaluation.clip_reports import clip_report
 from vqmae_hf.experiments.environment import describe_environment
 from vqmae_hf.experiments.experiment_file import Experiment, System
-from vqmae_hf.experiments.features import SOUND_FEATURES, code_features
+from vqmae_hf.experiments.features import SOUND_FEATURES, TOKENIZER_FEATURES, code_features
 from vqmae_hf.experiments.reference_systems import (
     CLASSIFIERS,
     choose_classifier,
@@ -25,9 +25,9 @@ from vqmae_hf.experiments.reference_systems import (
     majority_probabilities,
 )
 from vqmae_hf.experiments.workspace import QUIET, Workspace, digest, model_arguments
-from vqmae_hf.modeling.modeling_audio_vqvae import AudioVQVAEModel
 from vqmae_hf.training import finetune
 from vqmae_hf.training.arguments import FinetuneArguments
+from vqmae_hf.training.assembly import load_tokenizers
 from vqmae_hf.training.recipes import build_arguments
 
 CELL_NAME = "cell.json"
@@ -190,10 +190,10 @@ def _features(workspace: Workspace, cell: Cell) -> tuple[Dataset, np.ndarray]:
         return workspace.clips, workspace.sound_features(name)
     tokens = workspace.tokens(cell.fold)
     store, info = load_token_store(tokens.token_store), read_token_store_info(tokens.token_store)
-    tokenizer = None
-    if name == "decoded_spectrum":
-        tokenizer = AudioVQVAEModel.from_pretrained(tokens.audio_tokenizer).eval()
-    return store, code_features(name, store, info, workspace.experiment.modalities, tokenizer)
+    tokenizers = {}
+    if name in TOKENIZER_FEATURES:
+        tokenizers = load_tokenizers(tokens.audio_tokenizer, tokens.visual_tokenizer)
+    return store, code_features(name, store, info, workspace.experiment.modalities, tokenizers)
 
 
 def _run_network(workspace: Workspace, cell: Cell) -> dict[str, Any]:

@@ -3,7 +3,8 @@
 Letters: N clips, S spectra of a clip, C codes per spectrum, K codes in a codebook.
 """
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -86,7 +87,9 @@ SOUND_FEATURES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "log_mel_dynamics": log_mel_dynamics,
     "log_spectrum": log_spectrum_statistics,
 }
-CODE_FEATURES = ("code_histogram", "code_histogram_by_position", "decoded_spectrum")
+CODE_FEATURES = ("code_histogram", "code_histogram_by_position", "mean_code_vectors", "decoded_spectrum")
+# What is made of the tokenizers, not of the numbers of the codes alone.
+TOKENIZER_FEATURES = ("mean_code_vectors", "decoded_spectrum")
 FEATURES = (*SOUND_FEATURES, *CODE_FEATURES)
 
 
@@ -113,22 +116,29 @@ def code_features(
     store: Dataset,
     info: TokenStoreInfo,
     modalities: Sequence[str],
-    audio_tokenizer: PreTrainedModel | None = None,
+    tokenizers: Mapping[str, PreTrainedModel] | None = None,
 ) -> np.ndarray:
     """(N, F) features of the codes of a token store.
 
     Args:
         name: one of `CODE_FEATURES`. "code_histogram": how often each code occurs in a clip, over all positions, as a share,
             for each modality; "code_histogram_by_position": for the voice, of each of the C positions on its own;
-            "decoded_spectrum": `statistics_over_time` of what the tokenizer makes of the audio codes.
+            "mean_code_vectors": the mean over time of the code vectors at each position of a spectrum and each place of a
+            frame; "decoded_spectrum": `statistics_over_time` of what the tokenizer makes of the audio codes.
         store, info: the rows and the head of the store.
         modalities: to look at, of "audio" and "visual".
-        audio_tokenizer: for "decoded_spectrum".
+        tokenizers: by modality, for `TOKENIZER_FEATURES`.
     """
     if name == "decoded_spectrum":
-        return np.stack([_decoded_statistics(codes, info, audio_tokenizer) for codes in _codes(store, "audio")])
+        tokenizer = (tokenizers or {})["audio"]
+        return np.stack([_decoded_statistics(codes, info, tokenizer) for codes in _codes(store, "audio")])
     parts = []
     for modality in modalities:
+        if name == "mean_code_vectors":
+            codebook = (tokenizers or {})[modality].get_codebook().detach().cpu().numpy()
+            places = math.prod(getattr(info, modality).codes_per_step)
+            parts.append(np.stack([mean_code_vectors(codes, codebook, places) for codes in _codes(store, modality)]))
+            continue
         record = getattr(info, modality)
         apart = name == "code_histogram_by_position" and modality == "audio"
         positions = record.codes_per_step[0] if apart else 1
@@ -153,6 +163,21 @@ def code_histograms(clips: Sequence[np.ndarray], num_codes: int, positions: int 
         places = (steps + num_codes * np.arange(positions)).ravel()
         row[:] = np.bincount(places, minlength=len(row)) / max(1, len(steps))
     return rows
+
+
+def mean_code_vectors(codes: np.ndarray, codebook: np.ndarray, places: int) -> np.ndarray:
+    """What a clip looks or sounds like on average, in the terms of its tokenizer.
+
+    Args:
+        codes: flat codes of a clip, place running fastest.
+        codebook: (K, d).
+        places: codes of a step.
+
+    Returns:
+        (places * d,); all 0 for a clip without codes.
+    """
+    vectors = codebook[codes.astype(np.int64).reshape(-1, places)]  # (steps, places, d)
+    return vectors.sum(axis=0).ravel() / max(1, len(vectors))
 
 
 def _codes(store: Dataset, modality: str):
