@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from vqmae_hf.modeling import linear_products
 from vqmae_hf.modeling.linear_products import (
@@ -28,6 +29,18 @@ def random_layer(weight=None):
 
 def close(found, expected):
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5 * float(expected.detach().abs().max()))
+
+
+def counted_products(monkeypatch):
+    """Shapes of the weights of all products from now on."""
+    products = []
+
+    def counted(inputs, weight, bias=None):
+        products.append(tuple(weight.shape))
+        return onednn_product(inputs, weight, bias)
+
+    monkeypatch.setattr(linear_products, "onednn_product", counted)
+    return products
 
 
 WEIGHTS = {
@@ -65,16 +78,21 @@ def test_gradients_have_gradients():
 
 def test_a_part_without_gradient_costs_none(monkeypatch):
     parts, weight, bias = random_layer()
-    products = []
-
-    def counted(inputs, weight, bias=None):
-        products.append(tuple(weight.shape))
-        return onednn_product(inputs, weight, bias)
-
-    monkeypatch.setattr(linear_products, "onednn_product", counted)
+    products = counted_products(monkeypatch)
     monkeypatch.setattr(linear_products, "SMALLEST", 1)
     linear([parts[0].detach(), parts[1]], weight, bias).sum().backward()
     assert products == [(OUTPUTS, INPUTS), (96, OUTPUTS)]
+
+
+def test_a_checkpoint_does_not_repeat_the_product(monkeypatch):
+    parts, weight, bias = random_layer()
+    products = counted_products(monkeypatch)
+    inputs = joined(parts).detach().requires_grad_()
+    outputs = checkpoint(lambda inputs: linear([torch.tanh(inputs)], weight, bias), inputs, use_reentrant=False)
+    outputs.sum().backward()
+    assert products == [(OUTPUTS, INPUTS), (INPUTS, OUTPUTS)], "forward; back to the inputs"
+    (expected,) = torch.autograd.grad(F.linear(torch.tanh(inputs), weight, bias).sum(), inputs)
+    close(inputs.grad, expected)
 
 
 def test_all_else_is_left_to_torch(monkeypatch):

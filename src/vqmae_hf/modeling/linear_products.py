@@ -29,7 +29,7 @@ def linear(parts: Sequence[torch.Tensor], weight: torch.Tensor, bias: torch.Tens
     if not goes_to_onednn(parts, weight):
         return F.linear(joined(parts), weight, bias)
     if torch.is_grad_enabled():
-        return _OneDNNLinear.apply(weight, bias, *parts)
+        return _Product.apply(_Gradients.apply(weight, bias, *parts), weight, bias, *parts)
     return onednn_product(joined(parts), weight, bias)
 
 
@@ -61,10 +61,17 @@ def onednn_product(inputs: torch.Tensor, weight: torch.Tensor, bias: torch.Tenso
     return torch.ops.mkldnn._linear_pointwise(inputs, weight, bias, "none", [], "")
 
 
-class _OneDNNLinear(torch.autograd.Function):
+class _Gradients(torch.autograd.Function):
+    """
+    The way back of the product, without the product: what stands for it has its shape and no memory.
+
+    Two steps, because a checkpoint that makes activations again stops at the last one that is kept, and a single function
+    keeps its own when it is done: each product would be repeated.
+    """
+
     @staticmethod
     def forward(weight: torch.Tensor, bias: torch.Tensor | None, *parts: torch.Tensor) -> torch.Tensor:
-        return onednn_product(joined(parts), weight, bias)
+        return weight.new_empty(()).expand(*parts[0].shape[:-1], weight.shape[0])
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
@@ -84,3 +91,21 @@ class _OneDNNLinear(torch.autograd.Function):
                 for block, wanted in zip(blocks, for_parts, strict=True)
             ]
         return d_weight, rows.sum(dim=0) if for_bias else None, *d_parts
+
+
+class _Product(torch.autograd.Function):
+    """The product, whose gradient goes back to what stands for it."""
+
+    @staticmethod
+    def forward(
+        stand_in: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, *parts: torch.Tensor
+    ) -> torch.Tensor:
+        return onednn_product(joined(parts), weight, bias)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
+        ctx.num_others = len(inputs) - 1
+
+    @staticmethod
+    def backward(ctx: Any, *d_outputs: torch.Tensor) -> Any:
+        return d_outputs[0], *[None] * ctx.num_others
