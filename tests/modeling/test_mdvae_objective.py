@@ -11,7 +11,7 @@ from torch.distributions import Normal, kl_divergence
 
 from vqmae_hf.modeling.configuration_mdvae import MDVAE_PRESETS, MDVAEConfig
 from vqmae_hf.modeling.losses import itakura_saito
-from vqmae_hf.modeling.mdvae_losses import gaussian_kl, with_free_bits
+from vqmae_hf.modeling.mdvae_losses import gaussian_kl, reconstruction_loss, with_free_bits
 from vqmae_hf.modeling.mdvae_networks import Gaussian, linear_of_parts
 from vqmae_hf.modeling.modeling_mdvae import MDVAEModel
 
@@ -52,6 +52,38 @@ def test_every_term_by_hand():
         torch.testing.assert_close(output[f"{name}_kl"], expected)
     divergences = output.w_kl + output.z_av_kl + output.z_a_kl + output.z_v_kl
     torch.testing.assert_close(output.loss, output.audio_loss + output.visual_loss + 0.3 * divergences)
+
+
+@pytest.mark.parametrize("lengths", [None, [6, 4, 1]])
+def test_what_moves_counts_as_often_as_it_is_said(lengths):
+    mask = None if lengths is None else prefix_mask(lengths, 6)
+    target, made = torch.randn(2, 3, 6, 5, generator=torch.Generator().manual_seed(0))
+    clips = [(made - target)[clip, : (lengths or [6] * 3)[clip]] for clip in range(3)]
+    frames = sum(map(len, clips))
+    standing = sum(len(clip) * clip.mean(0).square().sum() for clip in clips) / frames
+    moving = sum((clip - clip.mean(0)).square().sum() for clip in clips) / frames
+    if mask is not None:
+        made = torch.where(mask.bool().unsqueeze(2), made, torch.inf)  # at padding anything may stand
+    plain, heavy = (
+        reconstruction_loss(target, made, "squared_error", mask if mask is None else mask.bool(), weight)
+        for weight in (1.0, 5.0)
+    )
+    torch.testing.assert_close(plain, standing + moving)
+    torch.testing.assert_close(heavy, standing + 5 * moving)
+
+
+def test_a_model_takes_the_weight_of_what_moves_from_its_configuration():
+    features = random_features()
+    plain, heavy = (
+        model(**features, noise=random_noise(model)) for model in (make(), make(visual_movement_weight=4.0))
+    )
+    torch.testing.assert_close(heavy.audio_loss, plain.audio_loss)
+    expected = reconstruction_loss(features["visual_features"], plain.visual_features, "squared_error", None, 4.0)
+    torch.testing.assert_close(heavy.visual_loss, expected)
+    with pytest.raises(
+        StrictDataclassClassValidationError, match=r"audio_movement_weight=2.0 is of squared errors only"
+    ):
+        MDVAEConfig(audio_reconstruction_loss="itakura_saito", audio_movement_weight=2.0)
 
 
 def test_beta_of_a_call_wins_over_the_configurations():

@@ -65,6 +65,9 @@ class MDVAEConfig(CheckpointConfig):
         audio_feature_scale, visual_feature_scale (`float`): what the features are divided by before inference, and their
             errors in the loss; 1 in [MD].
         audio_loss_weight, visual_loss_weight (`float`): factors on the reconstruction terms; 1 in [MD].
+        audio_movement_weight, visual_movement_weight (`float`): how often squared errors of what changes within the window
+            count, where errors that all its frames share count once; 1 in [MD]. Faces differ more from each other than a
+            mouth that opens differs from one that is closed: above 1, mouths move.
         kl_weight (`float`): beta, weight of the Kullback-Leibler terms.
         w_kl_weight, z_av_kl_weight, z_a_kl_weight, z_v_kl_weight (`float`): further factors on the term of each latent, 1 in
             [MD]. The objective of [MD] takes w's divergence per clip and everything else per frame; 1 / `num_frames` for w
@@ -111,6 +114,8 @@ class MDVAEConfig(CheckpointConfig):
     visual_feature_scale: float | int = 1.0
     audio_loss_weight: float | int = 1.0
     visual_loss_weight: float | int = 1.0
+    audio_movement_weight: float | int = 1.0
+    visual_movement_weight: float | int = 1.0
     kl_weight: float | int = 1.0
     w_kl_weight: float | int = 1.0
     z_av_kl_weight: float | int = 1.0
@@ -186,7 +191,18 @@ class MDVAEConfig(CheckpointConfig):
             problems.append(f"modalities={tuple(self.modalities)} names one twice")
         problems += number_problems(self, ["kl_weight", *(f"{latent}_kl_weight" for latent in LATENTS), "free_bits"])
         problems += number_problems(self, ["audio_feature_scale", "visual_feature_scale"], positive=True)
+        problems += self._movement_problems()
         raise_problems(self, problems)
+
+    def _movement_problems(self) -> list[str]:
+        names = [f"{modality}_movement_weight" for modality in ("audio", "visual")]
+        problems = number_problems(self, names)
+        return problems + [
+            f"{name}={getattr(self, name)} is of squared errors only; leave it 1 where {modality}_reconstruction_loss is "
+            "'itakura_saito'"
+            for name, modality in zip(names, ("audio", "visual"), strict=True)
+            if getattr(self, name) != 1 and getattr(self, f"{modality}_reconstruction_loss") != "squared_error"
+        ]
 
     def _size_problems(self) -> list[str]:
         single = ["num_frames", "static_history_size", "history_size", "w_size", "z_av_size", "z_a_size", "z_v_size"]

@@ -54,7 +54,11 @@ def with_free_bits(divergences: torch.Tensor, free_bits: float, overall: torch.T
 
 
 def reconstruction_loss(
-    target: torch.Tensor, reconstruction: torch.Tensor, kind: str, frame_mask: torch.Tensor | None
+    target: torch.Tensor,
+    reconstruction: torch.Tensor,
+    kind: str,
+    frame_mask: torch.Tensor | None,
+    movement_weight: float = 1.0,
 ) -> torch.Tensor:
     """
     Sum over the features of `"squared_error"` or `"itakura_saito"`, mean over the real frames ([MD], training objective).
@@ -62,6 +66,8 @@ def reconstruction_loss(
     Args:
         target, reconstruction: (B, T, D); for Itakura-Saito, which compares ratios, nothing may be negative.
         frame_mask: (B, T), True = real; None where all are.
+        movement_weight: of squared errors, how often what changes from frame to frame counts, where an error that all
+            frames of a clip share counts once (ours).
 
     Raises:
         ValueError: negative targets of Itakura-Saito (looked for on the CPU only: elsewhere it would wait for the device).
@@ -72,7 +78,23 @@ def reconstruction_loss(
         errors = itakura_saito(target, reconstruction)
     else:
         errors = F.mse_loss(reconstruction, target, reduction="none")  # its gradient is one pass
-    return mean_over_real_items(errors.sum(dim=2, keepdim=True), frame_mask).squeeze()
+    loss = mean_over_real_items(errors.sum(dim=2, keepdim=True), frame_mask).squeeze()
+    if movement_weight == 1:
+        return loss
+    return movement_weight * loss + (1 - movement_weight) * standing_error(target, reconstruction, frame_mask)
+
+
+def standing_error(
+    target: torch.Tensor, reconstruction: torch.Tensor, frame_mask: torch.Tensor | None
+) -> torch.Tensor:
+    """The part of the squared error (sum over features, mean over real frames) that is the same in all frames of a clip:
+    (B, T, D), (B, T, D), (B, T) True = real -> ()."""
+    difference = reconstruction - target
+    if frame_mask is None:
+        return difference.mean(dim=1).square().sum(dim=1).mean()
+    counts = frame_mask.sum(dim=1)
+    total = torch.where(frame_mask.unsqueeze(2), difference, 0).sum(dim=1)
+    return (total.square().sum(dim=1) / counts.clamp(min=1)).sum() / counts.sum().clamp(min=1)
 
 
 def check_positive(target: torch.Tensor) -> None:

@@ -311,7 +311,8 @@ class MDVAEModel(MDVAEPreTrainedModel, LatentSpace):
             kind = getattr(self.config, f"{modality}_reconstruction_loss")
             scale = getattr(self.config, f"{modality}_feature_scale")
             target, reconstruction = in_units(inputs.features[modality], scale), in_units(features, scale)
-            term = reconstruction_loss(target, reconstruction, kind, inputs.frame_mask)
+            movement_weight = getattr(self.config, f"{modality}_movement_weight")
+            term = reconstruction_loss(target, reconstruction, kind, inputs.frame_mask, movement_weight)
             term = term * getattr(self.config, f"{modality}_loss_weight") * shares["frames"]
             output[f"{modality}_loss"] = term
             total = total + term
