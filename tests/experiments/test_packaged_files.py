@@ -28,7 +28,9 @@ def test_packaged_experiments_run_in_size_debug(name, world, tmp_path):
 
 def test_the_synthetic_corpus_is_made_and_shared(tmp_path):
     experiment = load_experiment("synthetic-audiovisual", size="debug")
-    run_experiment(experiment, tmp_path, only=["majority/0/0", "log-mel/0/0", "codes/0/0"], announce=len)
+    run_experiment(
+        experiment, tmp_path, only=["majority/0/0", "log-mel/0/0", "codes/0/0", "code-vectors/0/0"], announce=len
+    )
     for kind in ("corpus", "clips", "audio-tokenizer", "visual-tokenizer", "tokens"):
         assert len(list(tmp_path.glob(f"{kind}-*/step.json"))) == 1, kind
     again = load_experiment("ablation-fusion", size="debug")
