@@ -107,7 +107,14 @@ def test_the_whole_study_runs_once_and_goes_on_where_it_stopped(tmp_path, capsys
         picture in page.read_text() for picture in ("latents.png", "swaps.png", "denoising.png", "few-labels.png")
     )
     pictures = {picture.name.removeprefix("mdvae-synthetic-") for picture in path.parent.glob("*.png")}
-    assert {"latents.png", "swaps.png", "denoising.png", "few-labels.png", "swap-w.png", "denoised.png"} <= pictures
+    assert {
+        "latents.png",
+        "swaps.png",
+        "denoising.png",
+        "few-labels.png",
+        "swap-w.png",
+        "swapped-pairs.png",
+    } <= pictures
     assert {clip.name for clip in tmp_path.rglob("clips-written/*.mp4")} >= {"swap-w.mp4", "interpolation.mp4"}
     written = page.read_text() + "\nWhat I think of it.\n"
     page.write_text(written)

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from vqmae_hf.evaluation.disentanglement import ALL_LATENTS
 from vqmae_hf.evaluation.face_corruptions import FaceCorruption
-from vqmae_hf.experiments.mdvae.measurements import swap_partners
+from vqmae_hf.experiments.mdvae.measurements import decode_media, encode_rows, swap_partners
 from vqmae_hf.experiments.mdvae.page import LATENTS, mean_of
 from vqmae_hf.experiments.mdvae.results import first_seed, over_seeds
 from vqmae_hf.experiments.mdvae.study import BOTH, StudyWorkspace
@@ -21,6 +21,7 @@ from vqmae_hf.inference import denoise_clip, interpolate_clips, load_talking_fac
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#000000")
 # Agreement of unswapped clips with the truth below which a factor cannot be followed in decoded media.
 LEAST_READABLE = 0.15
+SHOWN_PAIRS = 8
 SHOWN_METHODS = (
     "visual VAE",
     "MDVAE without sound",
@@ -72,7 +73,34 @@ def draw_clips(workspace: StudyWorkspace, folder: Path) -> list[Path]:
     for name, clip in clips.items():
         made += [folder / f"{study.name}-{name}.png", clip.write(workspace.folder / "clips-written" / f"{name}.mp4")]
         clip.figure().save(made[-2], optimize=True)
-    return made
+    return [*made, draw_swapped_pairs(workspace, folder)]
+
+
+def draw_swapped_pairs(workspace: StudyWorkspace, folder: Path) -> Path:
+    """Some pairs of unseen speakers, w of the one put on the other, where the mouth is most closed and most open."""
+    seed, test = workspace.study.seeds[0], workspace.part("test")
+    model = workspace.model(BOTH, seed)
+    pairs = swap_partners(test.values, SHOWN_PAIRS, seed)
+    faces = [workspace.frames(test.rows[places]) for places in pairs]
+    source, target = (encode_rows(model, workspace, test.rows[places]) for places in pairs)
+    decoded = [decode_media(model, latents).frames for latents in (source, target, model.swap(source, target))]
+    closed, opened = (pick(test.values.values["mouth opening"][pairs[1], :, 0], 1) for pick in (np.argmin, np.argmax))
+    each = np.arange(len(closed))
+    columns = {"source": faces[0][each, opened], "its decoding": decoded[0][each, opened]}
+    for name, times in (("mouth closed", closed), ("mouth open", opened)):
+        columns |= {f"target,\n{name}": faces[1][each, times], f"its decoding,\n{name}": decoded[1][each, times]}
+        columns[f"w of the source,\n{name}"] = decoded[2][each, times]
+    figure = Figure(figsize=(1.35 * len(columns), 1.25 * len(each) + 0.6), layout="constrained")
+    FigureCanvasAgg(figure)
+    for row, line in enumerate(figure.subplots(len(each), len(columns), squeeze=False)):
+        for axes, (name, pictures) in zip(line, columns.items(), strict=True):
+            axes.imshow(pictures[row], interpolation="nearest")
+            axes.set_axis_off()
+            if row == 0:
+                axes.set_title(name, fontsize=9)
+    path = folder / f"{workspace.study.name}-swapped-pairs.png"
+    figure.savefig(path, dpi=110, metadata={"Software": None})
+    return path
 
 
 def _file_of(workspace: StudyWorkspace, row: int) -> Path:
