@@ -163,7 +163,7 @@ def test_three_versions_of_a_masked_clip_are_shown(models, happy, tmp_path):
 
 def test_factors_of_two_clips_are_mixed(models, clips):
     talker = models.talker
-    rates = {**talker.processor.clip_options(), "modalities": ("audio", "visual")}
+    rates = talker.processor.clip_options()
     first, second = (encode_loaded(talker, open_clip(str(clips[name]), rates, LIMITS)) for name in ("happy", "sad"))
     none, whole = dict.fromkeys(("w", "z_av", "z_a", "z_v"), 0.0), dict.fromkeys(("w", "z_av", "z_a", "z_v"), 1.0)
     decoded = [decode_clip(talker, each.latents) for each in (first, second)]

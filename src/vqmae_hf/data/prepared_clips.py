@@ -93,8 +93,7 @@ def prepare_clips(
         The memory-mapped dataset: the corpus' describing columns, then `frames` (bytes of (num_frames, face_size,
         face_size, 3) uint8 or null), `num_frames`, `face_size`, `waveform` (bytes of (num_samples,) float32 or null),
         `num_samples`, `content_digest`, and `trim_silence_db` where silence was cut off. About 0.7 MB per second of clip at
-        96 pixels and 25 frames per second.
-        `clip_arrays` reads one row.
+        96 pixels and 25 frames per second. `clip_arrays` reads one row.
 
     Raises:
         StaleStoreError: the folder was made from another corpus or with other options.

@@ -104,6 +104,10 @@ class VQMAEProcessor(ProcessorMixin):
 
         Args:
             modalities: of the clip that the model is given, "audio", "visual" or both.
+
+        Returns:
+            `frames_per_second` and `sampling_rate` in Hz, `face_size` in pixels, `modalities`, and `trim_silence_db` where
+            the clips of training were trimmed.
         """
         options: dict[str, Any] = {
             "frames_per_second": self.video_processor.frames_per_second,
@@ -111,7 +115,7 @@ class VQMAEProcessor(ProcessorMixin):
             "face_size": self.video_processor.size["height"],
             "modalities": tuple(modalities),
         }
-        trim_silence_db = getattr(self.feature_extractor, "trim_silence_db", None)
+        trim_silence_db = self.feature_extractor.trim_silence_db
         if trim_silence_db is not None and "visual" not in options["modalities"]:
             options["trim_silence_db"] = trim_silence_db
         return options
