@@ -55,6 +55,8 @@ class MDVAEConfig(CheckpointConfig):
         z_av_size, z_a_size, z_v_size (`int`): numbers per frame of the shared, the audio and the visual latent.
         visual_embedding_sizes (`tuple[int, ...]`): layers that reduce the visual features before inference.
         static_history_size (`int`): state of each direction of the recurrence behind w.
+        w_sees_mean (`bool`): whether the inference of w is given, besides the last states of its recurrence, the mean of the
+            features over the clip, which a small recurrence remembers badly; not so in [MD].
         history_size (`int`): state of the recurrence over the past of each dynamic latent.
         w_posterior_sizes, z_av_posterior_sizes, z_a_posterior_sizes, z_v_posterior_sizes (`tuple[int, ...]`): hidden layers
             of the inference networks.
@@ -98,6 +100,7 @@ class MDVAEConfig(CheckpointConfig):
     z_v_size: int = 4
     visual_embedding_sizes: Sizes = (1024, 512)
     static_history_size: int = 256
+    w_sees_mean: bool = False
     history_size: int = 128
     w_posterior_sizes: Sizes = (256,)
     z_av_posterior_sizes: Sizes = (256, 128)

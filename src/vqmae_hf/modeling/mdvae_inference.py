@@ -38,13 +38,21 @@ class DynamicInference(NamedTuple):
 
 
 class StaticEncoder(nn.Module):
-    """`q(w | x_a, x_v)` ([MD], inference of the static latent): a recurrence in both directions, last state of each."""
+    """
+    `q(w | x_a, x_v)` ([MD], inference of the static latent): a recurrence in both directions, last state of each.
 
-    def __init__(self, input_size: int, state_size: int, hidden_sizes: Sequence[int], latent_size: int):
+    Args:
+        sees_mean (`bool`): whether the posterior is also given the mean of the features over the clip (ours).
+    """
+
+    def __init__(
+        self, input_size: int, state_size: int, hidden_sizes: Sequence[int], latent_size: int, sees_mean: bool = False
+    ):
         super().__init__()
+        self.sees_mean = sees_mean
         self.forward_history = GatedRecurrence(input_size, state_size)
         self.backward_history = GatedRecurrence(input_size, state_size)
-        self.posterior = GaussianNetwork(2 * state_size, hidden_sizes, latent_size)
+        self.posterior = GaussianNetwork(2 * state_size + sees_mean * input_size, hidden_sizes, latent_size)
 
     def forward(self, parts: Sequence[torch.Tensor], frame_mask: torch.Tensor | None = None) -> Gaussian:
         """Features in `parts` (B, T, D_i), `frame_mask` (B, T) True = real, padding at the end -> [`Gaussian`] of (B, Z)."""
@@ -56,14 +64,24 @@ class StaticEncoder(nn.Module):
             real = torch.stack([frame_mask.t(), frame_mask.t().flip(0)], dim=1).unsqueeze(3)
             gates = torch.where(real, gates, self.gates_of_padding(gates))
         with torch.autocast(gates.device.type, enabled=False):
-            states = final_states(gates, StackedLinear.of([state_gates(unit) for unit in units]))
-            return self.posterior(torch.cat([states[0], states[1]], dim=1))
+            summary = [*final_states(gates, StackedLinear.of([state_gates(unit) for unit in units]))]
+            if self.sees_mean:
+                summary += [mean_over_time(part.to(gates.dtype), frame_mask) for part in parts]
+            return self.posterior(torch.cat(summary, dim=1))
 
     def gates_of_padding(self, gates: torch.Tensor) -> torch.Tensor:
         """Gates (3 H) that leave the state as it is: reset, update, candidate. The way back starts in the padding."""
         closed = gates.new_zeros(3, gates.shape[-1] // 3)
         closed[1] = torch.inf
         return closed.flatten()
+
+
+def mean_over_time(values: torch.Tensor, frame_mask: torch.Tensor | None) -> torch.Tensor:
+    """Mean over the real frames of each clip: (B, T, D), `frame_mask` (B, T) True = real -> (B, D); 0 without any."""
+    if frame_mask is None:
+        return values.mean(dim=1)
+    real = frame_mask.unsqueeze(2)
+    return torch.where(real, values, 0).sum(dim=1) / real.sum(dim=1).clamp(min=1)
 
 
 class DynamicLatent(nn.Module):

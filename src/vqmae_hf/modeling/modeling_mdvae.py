@@ -83,6 +83,7 @@ class MDVAEModel(MDVAEPreTrainedModel, LatentSpace):
             config.static_history_size,
             config.w_posterior_sizes,
             config.w_size,
+            config.w_sees_mean,
         )
         self.dynamic_latents = nn.ModuleDict(
             {

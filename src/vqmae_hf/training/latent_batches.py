@@ -107,6 +107,8 @@ def pad_features(windows: Sequence[np.ndarray], num_frames: int | None = None) -
 # Directions in which features deviate most that training starts from: 99.9 % of the variance of faces in the synthetic
 # corpus, 95 % of that of voices.
 NUM_COMPONENTS = 96
+# Evenly spaced among all; more hardly change the components and take minutes.
+MOST_CLIPS_OF_STATISTICS = 1000
 # As a share of the largest: below, what is seen in units of its own deviation is the rounding of the store.
 SMALLEST_VARIANCE = 1e-4
 # Of the random last layer, whose inputs are small at first.
@@ -143,7 +145,8 @@ def feature_statistics(
         ValueError: a modality whose features never move.
     """
     statistics = {}
-    rows = store.with_format("arrow")
+    chosen = np.unique(np.linspace(0, len(store) - 1, MOST_CLIPS_OF_STATISTICS).astype(int))
+    rows = store.select(chosen).with_format("arrow")
     for name in config.modalities:
         size = getattr(config, f"{name}_feature_size")
         count, total, products, movement = 0, np.zeros(size), np.zeros((size, size)), 0.0
@@ -250,6 +253,10 @@ def layers_of_features(model: MDVAEModel, modality: str) -> list[tuple[torch.Ten
         (history.weight_ih[:, before : before + sizes["audio"]], history.bias_ih)
         for history in (static.forward_history, static.backward_history)
     ]
+    if static.sees_mean:
+        before += 2 * model.config.static_history_size  # the mean stands after both states
+        layer = static.posterior.hidden.first_layer
+        layers.append((layer.weight[:, before : before + sizes["audio"]], layer.bias))
     for name in model.config.dynamic_latents:
         if "audio" in CONDITIONS[name]:
             before = model.config.history_size + sizes["w"]  # f_a stands after h and w

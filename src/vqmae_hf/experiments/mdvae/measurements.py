@@ -46,7 +46,7 @@ PROBE_CLIPS = 120
 def disentanglement(workspace: StudyWorkspace, seed: int) -> dict[str, Any]:
     """Probes and gaps of every factor; see `measure_disentanglement`."""
     model = workspace.model(BOTH, seed)
-    parts = [workspace.part(name) for name in ("train", "test")]
+    parts = [workspace.part(name) for name in ("labelled", "test")]
     train, test = ((encode_features(model, workspace.features, p.rows), p.values) for p in parts)
     return {
         "factors": measure_disentanglement(train, test, seed),
@@ -108,7 +108,7 @@ def few_labels(workspace: StudyWorkspace, seed: int) -> dict[str, Any]:
         `curves`: by system, as of `label_curve`; `speakers`: of the test clips; `parameters`: of the models and the
         transformer; `chance`.
     """
-    study, parts = workspace.study, [workspace.part(name) for name in ("train", "test")]
+    study, parts = workspace.study, [workspace.part(name) for name in ("labelled", "test")]
     labels = [part.values.values["emotion"] for part in parts]
     shares = tuple(study.label_shares)
     curves: dict[str, Any] = {}
@@ -145,7 +145,7 @@ def few_labels(workspace: StudyWorkspace, seed: int) -> dict[str, Any]:
 
 def swaps(workspace: StudyWorkspace, seed: int) -> dict[str, Any]:
     """What decoded clips show after one latent was swapped; see `swap_report`."""
-    model, train, test = workspace.model(BOTH, seed), workspace.part("train"), workspace.part("test")
+    model, train, test = workspace.model(BOTH, seed), workspace.part("labelled"), workspace.part("test")
     learned = np.sort(np.random.default_rng(seed).permutation(len(train.rows))[:PROBE_CLIPS])
     probes = MediaProbes(
         decode_media(model, encode_rows(model, workspace, train.rows[learned])), train.values.select(learned), seed

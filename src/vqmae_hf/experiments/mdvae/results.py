@@ -49,7 +49,10 @@ def study_cells(workspace: StudyWorkspace, only: Sequence[str] = ()) -> list[tup
 
 def cell_path(workspace: StudyWorkspace, name: str, seed: int) -> Path:
     study = workspace.study
-    spec = {key: getattr(study, key) for key in ("data", "split", "tokenizers", "model", *OWN_KEYS[name])}
+    spec = {
+        key: getattr(study, key)
+        for key in ("data", "split", "labelled_speakers", "tokenizers", "model", *OWN_KEYS[name])
+    }
     return workspace.folder / "cells" / f"{name}-seed{seed}-{digest(spec)}" / CELL_NAME
 
 

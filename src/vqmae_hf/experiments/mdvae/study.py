@@ -6,11 +6,12 @@ Study files, and the steps of a study: corpus, clips, tokenizers, latents, model
 | `title` | heading of the page |
 | `data` | `synthetic`: arguments of `write_synthetic_corpus`; the others are fields of `CorpusArguments` |
 | `split` | `validation_share`, `test_share`, `split_seed` of the speakers |
+| `labelled_speakers` | of the training speakers, those whose truth is known to probes and classifiers: models see them all |
 | `seeds` | of the models; tokenizers are trained once |
 | `tokenizers`, `model` | `recipe` and arguments of their training programs |
 | `regions` | boxes of mouth and eyes, in shares of the picture |
 | `denoising_clips`, `swapped_pairs` | how many of the test clips |
-| `label_shares`, `label_draws`, `supervised_draws` | of the training clips; draws of every share, and of each |
+| `label_shares`, `label_draws`, `supervised_draws` | of the labelled clips; draws of every share, and of each |
 """
 
 from collections.abc import Mapping
@@ -53,6 +54,7 @@ BATCH_SIZE = 40
 DEBUG: dict[str, Any] = {
     "data": {"synthetic": {"num_speakers": 8, "clips_per_emotion": 1, "clip_seconds": 1.0}},
     "split": {"validation_share": 0.15, "test_share": 0.4},
+    "labelled_speakers": 3,
     "seeds": [0],
     "tokenizers": {"audio": {"recipe": "mdvae-debug"}, "visual": {"recipe": "mdvae-debug"}},
     "model": {"recipe": "debug"},
@@ -73,6 +75,7 @@ class Study:
     title: str
     data: dict[str, Any]
     split: dict[str, Any]
+    labelled_speakers: int
     seeds: list[int]
     tokenizers: dict[str, dict[str, Any]]
     model: dict[str, Any]
@@ -225,10 +228,13 @@ class StudyWorkspace(StepFolders):
     # ---- what is measured on ----
 
     def part(self, name: str) -> StudyClips:
-        """The clips of "train" (with those of the validation speakers, whom no probe is tested on) or "test" speakers."""
+        """The clips of "labelled" training speakers, which probes and classifiers learn from, or of "test" speakers."""
         parts = split_speakers_of(self.clips, build_arguments(SplitArguments, **self.study.split))
-        speakers = set(parts["test"]["speaker"])
-        rows = np.array([(speaker in speakers) == (name == "test") for speaker in self.clips["speaker"]]).nonzero()[0]
+        speakers = sorted(set(parts["test" if name == "test" else "train"]["speaker"]))
+        if name == "labelled":
+            drawn = np.random.default_rng(self.study.split["split_seed"]).permutation(speakers)
+            speakers = drawn[: self.study.labelled_speakers].tolist()
+        rows = np.isin(self.clips["speaker"], speakers).nonzero()[0]
         clip_ids = [self.clips["clip_id"][int(row)] for row in rows]
         rate = self.study.data["frames_per_second"]
         return StudyClips(rows, read_factors(self.corpus_root, clip_ids, self.num_frames, rate))
