@@ -4,8 +4,10 @@ import json
 
 import numpy as np
 import pytest
+from datasets import Dataset
 
 from vqmae_hf.evaluation.few_labels import LabelledClips
+from vqmae_hf.experiments.mdvae import study as study_module
 from vqmae_hf.experiments.mdvae.__main__ import main
 from vqmae_hf.experiments.mdvae.page import gain_text, margin_text, update_page
 from vqmae_hf.experiments.mdvae.results import cell_path, study_cells
@@ -51,7 +53,7 @@ def test_a_cell_is_another_one_where_a_recipe_has_changed(tmp_path):
     recipe = tmp_path / "mine.yaml"
     paths = []
     for steps in (10, 20):
-        recipe.write_text(f"max_steps: {steps}\n")
+        recipe.write_text(f"warmup_steps: {steps}\n")
         study = load_study("mdvae-synthetic", overrides={"model": {"recipe": str(recipe)}})
         paths.append(cell_path(StudyWorkspace(study, tmp_path), "disentanglement", 0))
     assert paths[0] != paths[1]
@@ -88,6 +90,22 @@ def test_margins_are_over_test_speakers():
     seeds = {"0": content([1.0, 0.5, 0.0], [0.0, 0.5, 1.0]), "1": content([1.0, 0.5, 1.0], [0.0, 0.5, 0.0])}
     text = margin_text({"measurements": {"few-labels": seeds}}, "w", "other", 0)
     assert text == "33.3 (0.0 to 50.0)"
+
+
+def test_probes_learn_from_as_many_training_speakers_as_are_labelled(tmp_path, monkeypatch):
+    speakers = [f"speaker_{index}" for index in range(10) for _ in range(2)]
+    clips = Dataset.from_dict({"clip_id": [f"clip_{index}" for index in range(20)], "speaker": speakers})
+    study = load_study("mdvae-synthetic", size="debug", overrides={"labelled_speakers": 2})
+    workspace = StudyWorkspace(study, tmp_path)
+    workspace.clips, workspace.corpus_root, workspace.num_frames = clips, tmp_path, 6
+    asked = []
+    monkeypatch.setattr(study_module, "read_factors", lambda root, clip_ids, *rest: asked.append(clip_ids))
+    labelled, test = workspace.part("labelled"), workspace.part("test")
+    assert [clips["clip_id"][int(row)] for row in labelled.rows] == asked[0]
+    of_labelled, of_test = ({speakers[row] for row in part.rows} for part in (labelled, test))
+    assert (len(of_labelled), len(of_test)) == (2, 4)
+    assert not of_labelled & of_test
+    assert len(labelled.rows) == 4
 
 
 @pytest.mark.slow

@@ -20,7 +20,8 @@ def plain_static(model: MDVAEModel, f_a: torch.Tensor, f_v: torch.Tensor):
     for t in range(T):
         onwards = encoder.forward_history.step(features[:, t], onwards)
         backwards = encoder.backward_history.step(features[:, T - 1 - t], backwards)
-    return encoder.posterior(torch.cat([onwards, backwards], dim=1))
+    summary = [onwards, backwards, features.mean(dim=1)] if encoder.sees_mean else [onwards, backwards]
+    return encoder.posterior(torch.cat(summary, dim=1))
 
 
 def plain_encode(model: MDVAEModel, audio_features, visual_features, noise=None) -> MDVAEEncoding:

@@ -29,8 +29,9 @@ def close(first: torch.Tensor, second: torch.Tensor) -> None:
 
 @pytest.mark.parametrize("sampled", [False, True])
 @pytest.mark.parametrize("frames", [1, 2, 6, 17])
-def test_the_plain_form_gives_the_same(sampled, frames):
-    model = make()
+@pytest.mark.parametrize("sees_mean", [False, True])
+def test_the_plain_form_gives_the_same(sampled, frames, sees_mean):
+    model = make(w_sees_mean=sees_mean)
     features = random_features(frames=frames)
     noise = random_noise(model, frames=frames) if sampled else None
     fast, plain = model.encode(**features, noise=noise), plain_encode(model, **features, noise=noise)
@@ -40,8 +41,9 @@ def test_the_plain_form_gives_the_same(sampled, frames):
 
 
 @pytest.mark.parametrize("sampled", [False, True])
-def test_the_plain_form_has_the_same_gradients(sampled):
-    model, features = make(), random_features()
+@pytest.mark.parametrize("sees_mean", [False, True])
+def test_the_plain_form_has_the_same_gradients(sampled, sees_mean):
+    model, features = make(w_sees_mean=sees_mean), random_features()
     noise = random_noise(model) if sampled else None
     found = []
     for encoding in (model.encode(**features, noise=noise), plain_encode(model, **features, noise=noise)):
@@ -131,8 +133,9 @@ def test_clips_of_any_length_are_encoded_and_decoded(frames):
 # ---- padding ----
 
 
-def test_a_padded_clip_is_encoded_as_it_is_alone():
-    model = make()
+@pytest.mark.parametrize("sees_mean", [False, True])
+def test_a_padded_clip_is_encoded_as_it_is_alone(sees_mean):
+    model = make(w_sees_mean=sees_mean)
     features, lengths = random_features(), [6, 4, 1]
     mask = prefix_mask(lengths)
     together = model.encode(**features, audio_attention_mask=mask, visual_attention_mask=mask)
@@ -145,8 +148,9 @@ def test_a_padded_clip_is_encoded_as_it_is_alone():
 
 
 @pytest.mark.parametrize("padding", [100.0, float("inf")])
-def test_padding_takes_part_in_no_loss_and_gets_no_gradient(padding):
-    model = make()
+@pytest.mark.parametrize("sees_mean", [False, True])
+def test_padding_takes_part_in_no_loss_and_gets_no_gradient(padding, sees_mean):
+    model = make(w_sees_mean=sees_mean)
     features, mask = random_features(), prefix_mask([6, 4, 1])
     masks = {"audio_attention_mask": mask, "visual_attention_mask": mask}
     noise = random_noise(model)

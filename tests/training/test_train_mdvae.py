@@ -120,6 +120,16 @@ def test_statistics_are_means_and_how_much_features_move_within_their_clip(laten
         assert np.square(components).sum() <= np.square(deviations).sum() / len(deviations) * (1 + 1e-6)
 
 
+def test_statistics_of_many_clips_are_those_of_some_of_them(latent_world, monkeypatch):
+    config = MDVAEConfig.from_preset("tiny")
+    expected = feature_statistics(latent_world.store.select([0, 2, 4]), config)
+    monkeypatch.setattr("vqmae_hf.training.latent_batches.MOST_CLIPS_OF_STATISTICS", 3)
+    found = feature_statistics(latent_world.store.select(range(5)), config)
+    for name in expected:
+        np.testing.assert_array_equal(found[name].components, expected[name].components)
+        assert found[name].movement == expected[name].movement
+
+
 def test_training_starts_from_the_means(latent_world):
     torch.manual_seed(0)
     model = MDVAEModel(MDVAEConfig.from_preset("tiny", kl_weight=0.0)).eval()
@@ -135,9 +145,10 @@ def test_training_starts_from_the_means(latent_world):
 
 
 @pytest.mark.parametrize("modalities", [("audio", "visual"), ("audio",), ("visual",)])
-def test_after_the_start_mean_features_are_what_zeros_were(latent_world, modalities):
+@pytest.mark.parametrize("sees_mean", [False, True])
+def test_after_the_start_mean_features_are_what_zeros_were(latent_world, modalities, sees_mean):
     torch.manual_seed(0)
-    model = MDVAEModel(MDVAEConfig.from_preset("tiny", modalities=modalities)).eval()
+    model = MDVAEModel(MDVAEConfig.from_preset("tiny", modalities=modalities, w_sees_mean=sees_mean)).eval()
     statistics = feature_statistics(latent_world.store, model.config)
     means = {
         f"{name}_features": torch.from_numpy(mean).float().expand(1, 4, -1) for name, (mean, *_) in statistics.items()

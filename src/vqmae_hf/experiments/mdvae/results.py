@@ -16,7 +16,8 @@ from vqmae_hf.experiments.mdvae.study import StudyWorkspace
 from vqmae_hf.experiments.workspace import digest
 
 CELL_NAME = "cell.json"
-# What each measurement depends on, besides data, split, tokenizers and models.
+# What every measurement depends on, and what each does besides.
+SHARED_KEYS = ("data", "split", "labelled_speakers", "tokenizers", "model")
 OWN_KEYS = {
     "disentanglement": (),
     "swaps": ("swapped_pairs",),
@@ -49,10 +50,7 @@ def study_cells(workspace: StudyWorkspace, only: Sequence[str] = ()) -> list[tup
 
 def cell_path(workspace: StudyWorkspace, name: str, seed: int) -> Path:
     study = workspace.study
-    spec = {
-        key: getattr(study, key)
-        for key in ("data", "split", "labelled_speakers", "tokenizers", "model", *OWN_KEYS[name])
-    }
+    spec = {key: getattr(study, key) for key in (*SHARED_KEYS, *OWN_KEYS[name])}
     return workspace.folder / "cells" / f"{name}-seed{seed}-{digest(spec)}" / CELL_NAME
 
 
