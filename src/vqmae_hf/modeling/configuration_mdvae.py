@@ -69,7 +69,8 @@ class MDVAEConfig(CheckpointConfig):
         audio_loss_weight, visual_loss_weight (`float`): factors on the reconstruction terms; 1 in [MD].
         audio_movement_weight, visual_movement_weight (`float`): how often squared errors of what changes within the window
             count, where errors that all its frames share count once; 1 in [MD]. Faces differ more from each other than a
-            mouth that opens differs from one that is closed: above 1, mouths move.
+            mouth that opens differs from one that is closed: above 1, mouths move. Nearly all that changes in sound is
+            speech: below 1, w is paid for what a voice keeps.
         kl_weight (`float`): beta, weight of the Kullback-Leibler terms.
         w_kl_weight, z_av_kl_weight, z_a_kl_weight, z_v_kl_weight (`float`): further factors on the term of each latent, 1 in
             [MD]. The objective of [MD] takes w's divergence per clip and everything else per frame; 1 / `num_frames` for w
