@@ -110,6 +110,8 @@ def load_study(study: str | Path, *, size: str = "full", overrides: Mapping[str,
             f"study={str(study)!r}, size={size!r}: accepted are a YAML file or one of {study_names()}, and one of {SIZES}."
         )
     values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    if size == "debug":
+        values |= {"tokenizers": {}, "model": {}}  # what the study adds to its recipes is not for those of DEBUG
     for layer in (DEBUG if size == "debug" else {}, overrides or {}):
         values = merge(values, layer)
     known = {field.name for field in fields(Study)} - {"name", "size"}
