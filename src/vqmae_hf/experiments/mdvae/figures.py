@@ -143,7 +143,14 @@ def _heat_map(
     for (row, column), value in np.ndenumerate(values):
         if np.isnan(value):
             continue
-        axes.text(column, row, f"{value:.2f}", ha="center", va="center", color="black" if value > 0.55 else "white")
+        axes.text(
+            column,
+            row,
+            f"{round(value, 2) + 0:.2f}",
+            ha="center",
+            va="center",
+            color="black" if value > 0.55 else "white",
+        )
     for row, (_, home) in enumerate(rows):
         place = columns.index(home)
         frame = [[place - 0.48, row - 0.47], [place + 0.48, row + 0.47]]
@@ -161,11 +168,12 @@ def _draw_denoising(axes: Axes, results: dict[str, Any]) -> None:
         spreads = [
             over_seeds(results, "denoising", lambda c, k=k, m=method: mean_of(c, k, m, "psnr")) for k in conditions
         ]
-        axes.bar(
+        axes.errorbar(
             np.arange(len(conditions)) + (place - (len(SHOWN_METHODS) - 1) / 2) * width,
             [mean for mean, _ in spreads],
-            width,
             yerr=[std or 0 for _, std in spreads],
+            linestyle="none",
+            marker="o",
             capsize=3,
             color=COLOURS[place],
             label=method,

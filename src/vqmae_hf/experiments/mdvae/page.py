@@ -230,4 +230,4 @@ def _percent(value: Spread) -> str:
 
 def _number(value: Spread, digits: int) -> str:
     mean, std = value
-    return f"{mean:.{digits}f}" + ("" if std is None else f" ± {std:.{digits}f}")
+    return f"{round(mean, digits) + 0:.{digits}f}" + ("" if std is None else f" ± {std:.{digits}f}")
