@@ -1,6 +1,7 @@
 """The study of an MDVAE: its file, its cells, its page, and all of it once at a size of no use."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -106,6 +107,9 @@ def test_probes_learn_from_as_many_training_speakers_as_are_labelled(tmp_path, m
     assert (len(of_labelled), len(of_test)) == (2, 4)
     assert not of_labelled & of_test
     assert len(labelled.rows) == 4
+    workspace.study = replace(study, labelled_speakers=6)
+    with pytest.raises(ValueError, match=r"labelled_speakers=6, and [45] speakers are for training"):
+        workspace.part("labelled")
 
 
 @pytest.mark.slow

@@ -145,7 +145,7 @@ def feature_statistics(
         ValueError: a modality whose features never move.
     """
     statistics = {}
-    chosen = np.unique(np.linspace(0, len(store) - 1, MOST_CLIPS_OF_STATISTICS).astype(int))
+    chosen = np.unique(np.linspace(0, max(len(store) - 1, 0), MOST_CLIPS_OF_STATISTICS).astype(int))[: len(store)]
     rows = store.select(chosen).with_format("arrow")
     for name in config.modalities:
         size = getattr(config, f"{name}_feature_size")

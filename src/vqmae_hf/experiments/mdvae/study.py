@@ -230,10 +230,20 @@ class StudyWorkspace(StepFolders):
     # ---- what is measured on ----
 
     def part(self, name: str) -> StudyClips:
-        """The clips of "labelled" training speakers, which probes and classifiers learn from, or of "test" speakers."""
+        """
+        The clips of "labelled" training speakers, which probes and classifiers learn from, or of "test" speakers.
+
+        Raises:
+            ValueError: fewer training speakers than are to be labelled.
+        """
         parts = split_speakers_of(self.clips, build_arguments(SplitArguments, **self.study.split))
         speakers = sorted(set(parts["test" if name == "test" else "train"]["speaker"]))
         if name == "labelled":
+            if not 1 <= self.study.labelled_speakers <= len(speakers):
+                raise ValueError(
+                    f"labelled_speakers={self.study.labelled_speakers}, and {len(speakers)} speakers are for training; "
+                    f"1 to {len(speakers)} are accepted."
+                )
             drawn = np.random.default_rng(self.study.split["split_seed"]).permutation(speakers)
             speakers = drawn[: self.study.labelled_speakers].tolist()
         rows = np.isin(self.clips["speaker"], speakers).nonzero()[0]
