@@ -94,3 +94,11 @@ def test_a_field_of_any_value_makes_a_model_or_is_named(kind, data):
     again = config_class.from_dict(json.loads(config.to_json_string(use_diff=False)))
     assert json.loads(again.to_json_string(use_diff=False)) == json.loads(config.to_json_string(use_diff=False))
     assert config_class.from_dict(fields).to_dict() == fields
+
+
+@pytest.mark.parametrize("kind", ["VQ-MAE", "MDVAE"])
+def test_what_a_tokenizer_refuses_is_refused_in_the_name_of_its_field(kind):
+    config_class, base, _ = KINDS[kind]
+    config, refusal = build(config_class, {**base, "visual_tokenizer_config": {"codebook_size": 0}})
+    assert config is None
+    assert "visual_tokenizer_config: VisualVQVAEConfig cannot be built: codebook_size=0" in refusal

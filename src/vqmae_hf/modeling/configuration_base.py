@@ -1,7 +1,8 @@
-"""What every configuration of this package does with the code that came along with a checkpoint."""
+"""What every configuration does with code that came along with a checkpoint, and with configurations inside it."""
 
 from typing import Any
 
+from huggingface_hub.errors import StrictDataclassClassValidationError, StrictDataclassError
 from transformers import PreTrainedConfig
 
 # Modules that transformers makes of the files in a checkpoint's folder or repository.
@@ -28,3 +29,20 @@ class CheckpointConfig(PreTrainedConfig):
         if cls.__module__.partition(".")[0] != CARRIED_MODULES:
             config_dict = {name: value for name, value in config_dict.items() if name not in CODE_REFERENCES}
         return super().from_dict(config_dict, **kwargs)
+
+    def build_sub_configs(self) -> None:
+        """
+        Make configurations of the fields that hold dictionaries of them.
+
+        Raises:
+            StrictDataclassClassValidationError: what one of them refuses, in the name of its field.
+        """
+        for name, config_class in self.sub_configs.items():
+            given = getattr(self, name)
+            if not isinstance(given, dict):
+                continue
+            try:
+                setattr(self, name, config_class(**given))
+            except StrictDataclassError as error:
+                problem = ValueError(f"{name}: {error.__cause__ or error}")
+                raise StrictDataclassClassValidationError("build_sub_configs", problem) from problem

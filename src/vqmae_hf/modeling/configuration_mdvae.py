@@ -133,10 +133,7 @@ class MDVAEConfig(CheckpointConfig):
     freeze_tokenizers: bool = True
 
     def __post_init__(self, **kwargs: Any) -> None:
-        for name, config_class in self.sub_configs.items():
-            sub_config = getattr(self, name)
-            if isinstance(sub_config, dict):
-                setattr(self, name, config_class(**sub_config))
+        self.build_sub_configs()
         # Outputs which Trainer's evaluation would otherwise collect over the whole data set.
         self.keys_to_ignore_at_inference = kwargs.pop(
             "keys_to_ignore_at_inference", ["audio_features", "visual_features", "encoding"]

@@ -131,10 +131,7 @@ class VQMAEConfig(CheckpointConfig):
     freeze_tokenizers: bool = True
 
     def __post_init__(self, **kwargs: Any) -> None:
-        for name, config_class in self.sub_configs.items():
-            sub_config = getattr(self, name)
-            if isinstance(sub_config, dict):
-                setattr(self, name, config_class(**sub_config))
+        self.build_sub_configs()
         if len(self.modalities) == 1:
             self.contrastive = False
             self.mask_ratio = 0.5 if self.mask_ratio is None else self.mask_ratio
