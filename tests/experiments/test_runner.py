@@ -12,7 +12,14 @@ from vqmae_hf.evaluation.metrics import classification_metrics
 from vqmae_hf.experiments import cells as cells_module
 from vqmae_hf.experiments.__main__ import main, parse_overrides
 from vqmae_hf.experiments.aggregation import UnequalClipsError, aggregate, answers_of, labels_of
-from vqmae_hf.experiments.cells import ForeignSpeakersError, cell_folder, check_speakers, experiment_cells, read_cell
+from vqmae_hf.experiments.cells import (
+    Cell,
+    ForeignSpeakersError,
+    cell_folder,
+    check_speakers,
+    experiment_cells,
+    read_cell,
+)
 from vqmae_hf.experiments.experiment_file import load_experiment
 from vqmae_hf.experiments.runner import publish, run_experiment
 from vqmae_hf.experiments.tables import render
@@ -224,6 +231,32 @@ def test_networks_and_regressions_are_given_the_same_share_of_the_labels(world, 
     (all_clips, network), (_, regression) = drawn
     assert network == regression
     assert len(network) == all_clips / 2
+
+
+def test_where_some_speakers_have_labels_all_systems_are_given_those_and_the_others_go_unlabelled(
+    world, tmp_path, write_file, monkeypatch
+):
+    systems = {
+        "scratch": {"kind": "network"},
+        "mel": {"kind": "logistic_regression", "features": "log_mel"},
+        "majority": {"kind": "majority"},
+    }
+    experiment = load_experiment(write_file(systems=systems, comparisons=[], labelled_speakers=1))
+    fitted = []
+    choose = cells_module.choose_classifier
+    monkeypatch.setattr(
+        cells_module, "choose_classifier", lambda kind, *arrays: fitted.append(arrays[0]) or choose(kind, *arrays)
+    )
+    workspace = run_experiment(experiment, tmp_path / "work", only=["*/0/0"], announce=len)
+    (speaker,) = workspace.labelled_speakers(0)
+    assert speaker in workspace.folds[0]["train"]
+    clips = [row for row, name in enumerate(world.clips["speaker"]) if name == speaker]
+    np.testing.assert_array_equal(fitted[0], workspace.sound_features("log_mel")[clips])
+    network, *_ = experiment_cells(experiment, ["scratch/0/0"])
+    assert read_cell(workspace, network)["speakers"]["train"] == [speaker]
+    everyone = load_experiment(write_file(systems=systems, comparisons=[]))
+    assert Workspace(everyone, tmp_path / "work").labelled_speakers(0) == workspace.folds[0]["train"]
+    assert read_cell(Workspace(everyone, tmp_path / "work"), Cell(everyone.systems["mel"], 0, 0)) is None
 
 
 def test_tokenizers_of_a_fold_are_trained_on_its_training_speakers(world, tmp_path, write_file):

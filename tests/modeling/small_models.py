@@ -49,6 +49,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "cross": {"encoder_fusion": "cross", "decoder_fusion": "cross", "classifier_pooling": "query2emo"},
     "class token": {"global_representation": "cls_token"},
     "sinusoidal": {"position_embedding": "sinusoidal"},
+    "space and time": {"position_embedding": "space_time"},
     "no global": {"global_representation": None, "contrastive": False, "classifier_pooling": "mean"},
 }
 

@@ -4,15 +4,17 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from small_models import build, vqmae_config
 
 from vqmae_hf.modeling.masking import (
     MASK_STRATEGIES,
     count_visible,
-    draw_coupled_ratios,
+    draw_ratios,
     explicit_masking,
     gather_tubes,
     random_masking,
 )
+from vqmae_hf.modeling.modeling_vqmae import VQMAEForPreTraining
 
 GRID = (4, 2, 3)  # times, rows, columns: 24 tubes
 
@@ -38,7 +40,7 @@ def assert_consistent(masking, tubes: int) -> None:
 def test_what_one_modality_hides_the_other_shows():
     generator = seeded()
     for _ in range(200):
-        visual, audio = draw_coupled_ratios((1.0, 1.0), generator)
+        visual, audio = draw_ratios((1.0, 1.0), generator=generator)
         assert visual + audio == pytest.approx(1, abs=1e-12)
         assert 0 <= visual <= 1
 
@@ -46,7 +48,7 @@ def test_what_one_modality_hides_the_other_shows():
 @pytest.mark.parametrize("alpha", [(1.0, 1.0), (20.0, 1.0), (1.0, 3.0), (0.5, 0.5)])
 def test_ratios_follow_the_dirichlet_distribution(alpha):
     generator = seeded()
-    ratios = torch.tensor([draw_coupled_ratios(alpha, generator)[0] for _ in range(4000)])
+    ratios = torch.tensor([draw_ratios(alpha, generator=generator)[0] for _ in range(4000)])
     total = sum(alpha)
     mean = alpha[0] / total
     deviation = (mean * (1 - mean) / (total + 1)) ** 0.5
@@ -54,19 +56,40 @@ def test_ratios_follow_the_dirichlet_distribution(alpha):
     assert ratios.std() == pytest.approx(deviation, rel=0.1)
 
 
+@pytest.mark.parametrize("alpha", [(1.0, 1.0), (1.0, 3.0), (0.5, 0.5)])
+def test_ratios_drawn_on_their_own_have_the_same_distributions_and_nothing_in_common(alpha):
+    generator = seeded()
+    ratios = torch.tensor([draw_ratios(alpha, coupled=False, generator=generator) for _ in range(4000)])
+    total = sum(alpha)
+    for column, own in zip(ratios.T, alpha, strict=True):
+        mean = own / total
+        deviation = (mean * (1 - mean) / (total + 1)) ** 0.5
+        assert column.mean() == pytest.approx(mean, abs=4 * deviation / 4000**0.5)
+        assert column.std() == pytest.approx(deviation, rel=0.1)
+    assert abs(torch.corrcoef(ratios.T)[0, 1]) < 4 / 4000**0.5
+
+
+def test_a_model_draws_its_ratios_as_its_configuration_says():
+    for coupled in (True, False):
+        model = build(VQMAEForPreTraining, vqmae_config(coupled_masking=coupled))
+        ratios = model.mask_ratios(None, seeded(3))
+        assert tuple(ratios.values()) == draw_ratios((1.0, 1.0), coupled, seeded(3))
+        assert (sum(ratios.values()) == pytest.approx(1)) == coupled
+
+
 def test_ratios_are_uniform_for_the_alpha_of_the_paper():
     generator = seeded()
-    ratios = torch.tensor([draw_coupled_ratios((1, 1), generator)[0] for _ in range(4000)])
+    ratios = torch.tensor([draw_ratios((1, 1), generator=generator)[0] for _ in range(4000)])
     assert torch.histc(ratios, bins=4, min=0, max=1).sub(1000).abs().max() < 150
 
 
 def test_the_seed_decides_the_ratios_and_the_default_generator_is_used_without_one():
-    assert draw_coupled_ratios((1, 1), seeded(3)) == draw_coupled_ratios((1, 1), seeded(3))
-    assert draw_coupled_ratios((1, 1), seeded(3)) != draw_coupled_ratios((1, 1), seeded(4))
+    assert draw_ratios((1, 1), generator=seeded(3)) == draw_ratios((1, 1), generator=seeded(3))
+    assert draw_ratios((1, 1), generator=seeded(3)) != draw_ratios((1, 1), generator=seeded(4))
     torch.manual_seed(5)
-    first = draw_coupled_ratios((1, 1))
+    first = draw_ratios((1, 1))
     torch.manual_seed(5)
-    assert draw_coupled_ratios((1, 1)) == first
+    assert draw_ratios((1, 1)) == first
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from huggingface_hub.errors import StrictDataclassClassValidationError
 from small_models import (
     VARIANTS,
     build,
@@ -18,6 +19,7 @@ from vqmae_hf.modeling.token_tubes import (
     visual_codes_to_tubes,
     visual_tubes_to_codes,
 )
+from vqmae_hf.modeling.vqmae_embeddings import TubePositions
 
 EVERY_VARIANT = pytest.mark.parametrize("variant", [name for name in VARIANTS if name != "no global"])
 BOTH_IMPLEMENTATIONS = pytest.mark.parametrize("implementation", ["eager", "sdpa"])
@@ -58,7 +60,51 @@ def test_a_tube_is_its_code_vectors_side_by_side_plus_position_plus_modality(pos
                 )
 
 
-@pytest.mark.parametrize("position_embedding", ["learned", "sinusoidal"])
+@pytest.mark.parametrize("with_class_token", [False, True])
+def test_positions_in_space_and_time_tell_both_apart_and_share_the_time(with_class_token):
+    config = vqmae_config(position_embedding="space_time")
+    positions = TubePositions(config, ["visual", "audio"], with_class_token)
+
+    def wave(place, width):
+        angle = place / 10000 ** (2 * torch.arange(width // 2) / width)
+        return torch.stack([angle.sin(), angle.cos()], dim=1).flatten()
+
+    first = int(with_class_token)
+    audio, visual = positions.audio_sinusoids[first:], positions.visual_sinusoids[first:]
+    assert (audio.shape, visual.shape) == ((16, 32), (8, 32))
+    for i in range(16):  # 4 times of 2 spectra, which are one frame; 4 bands
+        time, band = divmod(i, 4)
+        torch.testing.assert_close(audio[i], torch.cat([wave(time * 1.0, 16), wave(band, 16)]))
+    for i in range(8):  # 2 times of 2 frames, 2 rows, 2 columns
+        time, row, column = i // 4, i // 2 % 2, i % 2
+        torch.testing.assert_close(visual[i], torch.cat([wave(time * 2.0, 16), wave(row, 8), wave(column, 8)]))
+    # Tubes begin at frame 0 and 2 in the face, at 0, 1, 2 and 3 in the voice.
+    torch.testing.assert_close(visual[4:, :16], audio[8:12, :16])
+    assert (visual[4, :16] - audio[4, :16]).abs().max() > 0.1
+    if with_class_token:
+        assert not positions.audio_sinusoids[0].any()
+
+
+def test_a_model_of_one_modality_counts_its_time_in_steps_of_its_own():
+    config = speech_config(position_embedding="space_time")
+    assert config.tube_duration("audio") == config.audio_tube_size[0]
+
+
+def test_a_width_that_cannot_be_halved_for_space_and_time_is_refused():
+    sizes = {
+        "audio_tube_size": (2, 2),
+        "audio_code_dim": 5,
+        "num_attention_heads": 4,
+        "decoder_num_attention_heads": 4,
+    }
+    with pytest.raises(
+        StrictDataclassClassValidationError,
+        match=r"position_embedding='space_time' needs a width .* multiple of 8, found 20",
+    ):
+        speech_config(position_embedding="space_time", **sizes)
+
+
+@pytest.mark.parametrize("position_embedding", ["learned", "sinusoidal", "space_time"])
 def test_visible_tubes_keep_the_positions_of_their_places(position_embedding):
     model = make(position_embedding=position_embedding)
     tubes = model.prepare_tubes(**random_codes(model.config))

@@ -11,9 +11,10 @@ from tests.training.test_train_vqmae import finetune_arguments, pretrain_argumen
 from torch.nn import functional as F
 
 from vqmae_hf import VQMAEConfig, VQMAEForAudioVisualClassification
+from vqmae_hf.data.speaker_deals import labelled_speakers
 from vqmae_hf.modeling.losses import asymmetric_single_label_loss
 from vqmae_hf.training import finetune, pretrain
-from vqmae_hf.training.finetune import keep_labels
+from vqmae_hf.training.finetune import keep_labels, keep_speakers
 from vqmae_hf.training.token_batches import ClassificationCollator, TokenWindows
 from vqmae_hf.training.transfer import freeze_layers, layerwise_optimizer, parameter_depth
 
@@ -121,6 +122,18 @@ def test_training_stops_when_validation_no_longer_improves(world, start, tmp_pat
     )
     steps = [entry["step"] for entry in result.log_history if "eval_loss" in entry]
     assert max(steps) == 6
+
+
+def test_some_speakers_have_labels_and_a_seed_says_which(world):
+    clips = world.store
+    everyone = sorted(set(clips["speaker"]))
+    some = keep_speakers(clips, 2, seed=0)
+    assert set(some["speaker"]) == set(labelled_speakers(everyone, 2, seed=0))
+    assert list(some["clip_id"]) == [row["clip_id"] for row in clips if row["speaker"] in set(some["speaker"])]
+    draws = {tuple(labelled_speakers(everyone, 1, seed=seed)) for seed in range(20)}
+    assert draws == {(speaker,) for speaker in everyone}
+    with pytest.raises(ValueError, match=rf"labelled_speakers=9, .* 1 to {len(everyone)} are accepted"):
+        keep_speakers(clips, 9, seed=0)
 
 
 def test_a_share_of_the_labels_is_drawn_from_every_class(world):

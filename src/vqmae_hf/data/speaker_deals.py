@@ -3,6 +3,8 @@
 import hashlib
 from collections.abc import Iterable, Sequence
 
+import numpy as np
+
 from vqmae_hf.data.corpora import UNKNOWN_SPEAKER
 
 SPLIT_NAMES = ("train", "validation", "test")
@@ -100,6 +102,25 @@ def hold_out_validation(
         inner = split_speakers(rest, fractions=(1 - share, share, 0), seed=seed * len(parts) + i, together=together)
         folds.append({**inner, "test": sorted(test)})
     return folds
+
+
+def labelled_speakers(speakers: Iterable[str], number: int, seed: int) -> list[str]:
+    """The training speakers whose labels are known, where a corpus with labels is small and there is more without.
+
+    Args:
+        speakers: those to train on, repeated or not, in any order.
+        number: how many of them have labels.
+        seed: of the draw.
+
+    Raises:
+        ValueError: `number` below 1, or more than there are speakers.
+    """
+    distinct = sorted(set(speakers))
+    if not 1 <= number <= len(distinct):
+        raise ValueError(
+            f"labelled_speakers={number}, and {len(distinct)} speakers are for training; 1 to {len(distinct)} are accepted."
+        )
+    return np.random.default_rng(seed).permutation(distinct)[:number].tolist()
 
 
 def shuffled_groups(

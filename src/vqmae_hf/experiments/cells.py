@@ -91,6 +91,8 @@ def cell_folder(workspace: Workspace, cell: Cell) -> Path:
         "tokenizers": experiment.tokenizers if cell.system.kind == "network" or _uses_codes(cell.system) else None,
         "folds": workspace.split_arguments(cell.fold),
     }
+    if experiment.labelled_speakers:
+        spec["labelled_speakers"] = experiment.labelled_speakers
     return workspace.folder / "cells" / f"{cell.system.kind}-fold{cell.fold}-seed{cell.seed}-{digest(spec)}"
 
 
@@ -151,7 +153,7 @@ def _uses_codes(system: System) -> bool:
 
 def _run_majority(workspace: Workspace, cell: Cell) -> dict[str, Any]:
     clips, fold = workspace.clips, workspace.folds[cell.fold]
-    train, test = _rows(clips, fold["train"]), _rows(clips, fold["test"])
+    train, test = _rows(clips, workspace.labelled_speakers(cell.fold)), _rows(clips, fold["test"])
     labels, names = np.asarray(clips["emotion"][:]), clips.features["emotion"].names
     probabilities = majority_probabilities(labels[train], len(names), len(test))
     return {
@@ -167,7 +169,8 @@ def _run_classifier(workspace: Workspace, cell: Cell) -> dict[str, Any]:
     fold = workspace.folds[cell.fold]
     numbered = clips.select_columns(["emotion"]).add_column("row", list(range(len(clips))))
     # The share of the training clips that networks are given under the same seed.
-    kept = finetune.keep_labels(numbered.select(_rows(clips, fold["train"])), cell.system.label_share, cell.seed)
+    labelled = numbered.select(_rows(clips, workspace.labelled_speakers(cell.fold)))
+    kept = finetune.keep_labels(labelled, cell.system.label_share, cell.seed)
     train, validation, test = kept["row"][:], *(_rows(clips, fold[part]) for part in ("validation", "test"))
     labels, names = np.asarray(clips["emotion"][:]), clips.features["emotion"].names
     kind = cell.system.kind
@@ -206,6 +209,7 @@ def _run_network(workspace: Workspace, cell: Cell) -> dict[str, Any]:
         pretrained=pretrained,
         seed=cell.seed,
         label_share=system.label_share,
+        labelled_speakers=workspace.experiment.labelled_speakers or 0,
         **workspace.split_arguments(cell.fold),
         # A pre-trained network has its sizes from its checkpoint.
         **(model_arguments(system) if pretrained is None else {}),

@@ -9,6 +9,7 @@
 | `tokenizers` | by modality: a checkpoint, or `recipe` and arguments of its training program, run in each fold |
 | `folds` | a name of `FIXED_FOLDS`, or a number of folds to deal |
 | `folds_run` | how many of them are run, the first ones; default: all |
+| `labelled_speakers` | of the training speakers of a fold, those whose labels classifiers are given; default: all |
 | `seeds` | of the systems' training |
 | `model` | `preset` and `overrides` of the network; what recipes say of it is not used |
 | `pretraining`, `finetuning` | `recipe` and arguments; `pretraining.share` is a share of its clips |
@@ -48,8 +49,8 @@ DATA_KEYS = (
     "speed_factors",
 )
 EXPERIMENT_KEYS = {
-    *("title", "base", "modalities", "data", "tokenizers", "folds", "folds_run", "seeds", "model"),
-    *("pretraining", "finetuning", "systems", "comparisons"),
+    *("title", "base", "modalities", "data", "tokenizers", "folds", "folds_run", "labelled_speakers", "seeds"),
+    *("model", "pretraining", "finetuning", "systems", "comparisons"),
 }
 SYSTEM_KEYS = {
     "majority": {"kind", "title", "like"},
@@ -77,7 +78,7 @@ RUNNERS_OWN = {
         "clips_dir",
     ),
     *("corpus", "corpus_root", "corpus_options", "clip_options", "face_size", "seed", "split_seed", "folds", "fold"),
-    *("num_folds", "validation_share", "test_share", "stream", "label_share"),
+    *("num_folds", "validation_share", "test_share", "stream", "label_share", "labelled_speakers"),
 }
 MODEL_FIELDS = ("model_preset", "model_overrides")
 SIZES = ("full", "debug")
@@ -85,6 +86,7 @@ SIZES = ("full", "debug")
 DEBUG: dict[str, Any] = {
     "data": {"face_size": 64, "synthetic": {"num_speakers": 6, "clips_per_emotion": 1}},
     "folds": 3,
+    "labelled_speakers": None,
     "seeds": [0],
 }
 DEBUG_LAYERS = {"num_hidden_layers": 1, "decoder_num_hidden_layers": 1}
@@ -134,6 +136,7 @@ class Experiment:
     systems: dict[str, System]
     comparisons: tuple[tuple[str, str], ...]
     folds_run: int | None = None
+    labelled_speakers: int | None = None
 
     @property
     def num_folds(self) -> int:
@@ -192,6 +195,7 @@ def load_experiment(
         tokenizers={name: _tokenizer(name, raw, size) for name, raw in (values.get("tokenizers") or {}).items()},
         folds=values["folds"],
         folds_run=values.get("folds_run"),
+        labelled_speakers=values.get("labelled_speakers"),
         seeds=tuple(values["seeds"]),
         systems=built,
         comparisons=tuple((first, second) for first, second in values.get("comparisons") or ()),
@@ -313,8 +317,10 @@ def _experiment_problems(values: Mapping[str, Any]) -> list[str]:
     is_number = isinstance(folds, int) and folds >= 3
     if "folds" in values and not is_number and folds not in FIXED_FOLDS:
         problems.append(f"folds={folds!r} must be one of {sorted(FIXED_FOLDS)}, or a number of at least 3")
-    if (run := values.get("folds_run")) is not None and (not isinstance(run, int) or run < 1):
-        problems.append(f"folds_run={run!r} must be a positive number, how many of the folds are run")
+    counts = {"folds_run": "how many of the folds are run", "labelled_speakers": "how many speakers have labels"}
+    for name, meaning in counts.items():
+        if (number := values.get(name)) is not None and (not isinstance(number, int) or number < 1):
+            problems.append(f"{name}={number!r} must be a positive number, {meaning}")
     if seeds is not None and (not isinstance(seeds, list) or not seeds or len(set(seeds)) < len(seeds)):
         problems.append(f"seeds={seeds!r} must be a list of different numbers")
     if not values["systems"]:

@@ -76,10 +76,17 @@ def _protocol(results: dict[str, Any]) -> str:
     unseen = "on nothing that a system has been trained or chosen on" + (f" ({'; '.join(given)})" if given else "")
     return (
         f"{debug}{clips} clips of {speakers} speakers in {len(results['classes'])} classes, {_folds_text(results)}, "
-        f"{unseen}. In percent: metrics of the answers of all folds together, mean ± standard "
+        f"{unseen}. {_labels_text(results)}In percent: metrics of the answers of all folds together, mean ± standard "
         "deviation over seeds (none where a seed would change nothing). "
         f"Guessing: {_percent(results['chance'])}."
     )
+
+
+def _labels_text(results: dict[str, Any]) -> str:
+    if not results.get("labelled_speakers"):
+        return ""
+    of_all = " or ".join(map(str, sorted(set(results["train_speakers"]))))
+    return f"Of {of_all} speakers to train on, {results['labelled_speakers']} have labels. "
 
 
 def _folds_text(results: dict[str, Any]) -> str:

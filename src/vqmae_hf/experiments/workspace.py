@@ -20,6 +20,7 @@ from pyarrow import parquet
 
 from vqmae_hf.data.prepared_clips import load_prepared_clips
 from vqmae_hf.data.shards import write_json
+from vqmae_hf.data.speaker_deals import labelled_speakers
 from vqmae_hf.data.splits import SPLIT_NAMES, check_split, corpus_folds, speaker_folds
 from vqmae_hf.data.synthetic import write_synthetic_corpus
 from vqmae_hf.data.token_store import shard_addresses
@@ -133,6 +134,11 @@ class Workspace(StepFolders):
         if tested != sorted(set(self.clips["speaker"])):
             raise ValueError(f"the folds test {tested}, which is not every speaker once; choose other folds.")
         return folds
+
+    def labelled_speakers(self, fold: int) -> list[str]:
+        """The training speakers of a fold whose labels classifiers are given; the same as in `finetune`."""
+        speakers, number = self.folds[fold]["train"], self.experiment.labelled_speakers
+        return labelled_speakers(speakers, number, SPLIT_SEED) if number else speakers
 
     def split_arguments(self, fold: int) -> dict[str, Any]:
         """Arguments that make a training program deal the speakers as `folds` does."""

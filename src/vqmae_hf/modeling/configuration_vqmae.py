@@ -66,10 +66,15 @@ class VQMAEConfig(CheckpointConfig):
         decoder_num_hidden_layers, decoder_num_attention_heads: the decoder's blocks.
         encoder_fusion, decoder_fusion (`"self"` or `"cross"`): one stack over [visual; audio], or one stack per modality
             after a cross-attention to both.
-        position_embedding (`"learned"` or `"sinusoidal"`): one vector per tube.
+        position_embedding (`"learned"`, `"sinusoidal"` or `"space_time"`): one vector per tube. Sinusoids are of the number
+            of a tube in its modality, or of its time and its place. With the latter, what is heard and seen at the same time
+            has half of its position in common; the others have to learn that.
         code_embedding (`"learned"` or `"tokenizer"`): a table of its own, or the frozen codebooks of the tokenizers.
         global_representation (`"attention_pooling"`, `"cls_token"` or `None`): how one vector per modality is made.
         dirichlet_alpha (`(visual, audio)`): the masking ratios are drawn from Dirichlet(alpha) and sum to 1.
+        coupled_masking (`bool`): `False` draws each of the two ratios on its own, from the distribution that it has there, so
+            that both modalities may be hidden at once: a model that is to be asked about one with and without the other
+            must have known both.
         mask_ratio (`float`, `(visual, audio)` or `None`): fixed ratios of hidden tubes instead of drawn ones. A model of
             one modality has nothing to couple and defaults to 0.5.
         mask_strategy (`"random"`, `"frame"` or `"frequency"`): hide single tubes, whole time steps, or one frequency band
@@ -110,10 +115,11 @@ class VQMAEConfig(CheckpointConfig):
     decoder_num_attention_heads: int = 4
     encoder_fusion: Literal["self", "cross"] = "self"
     decoder_fusion: Literal["self", "cross"] = "self"
-    position_embedding: Literal["learned", "sinusoidal"] = "learned"
+    position_embedding: Literal["learned", "sinusoidal", "space_time"] = "learned"
     code_embedding: Literal["learned", "tokenizer"] = "learned"
     global_representation: Literal["attention_pooling", "cls_token"] | None = "attention_pooling"
     dirichlet_alpha: tuple[float | int, ...] | list[float | int] = (1.0, 1.0)
+    coupled_masking: bool = True
     mask_ratio: float | int | tuple[float | int, ...] | list[float | int] | None = None
     mask_strategy: Literal["random", "frame", "frequency"] = "random"
     contrastive: bool = True
@@ -168,6 +174,13 @@ class VQMAEConfig(CheckpointConfig):
         frames, rows, columns = self.visual_tube_size
         side = self.visual_codes_per_side
         return (self.visual_num_frames // frames, side // rows, side // columns)
+
+    def tube_duration(self, modality: str) -> float:
+        """How long a tube lasts, in frames of the picture; in spectra, for a model that sees none."""
+        if modality == "visual":
+            return self.visual_tube_size[0]
+        both = len(self.modalities) == 2
+        return self.audio_tube_size[0] * (self.visual_num_frames / self.audio_num_spectra if both else 1)
 
     @property
     def num_audio_tubes(self) -> int:
@@ -275,6 +288,11 @@ class VQMAEConfig(CheckpointConfig):
         ]
         if self.position_embedding == "sinusoidal" and self.hidden_size % 2:
             problems.append(f"position_embedding='sinusoidal' needs an even width, found {self.hidden_size}")
+        if self.position_embedding == "space_time" and self.hidden_size % 8:
+            # Half of it is for the time, a quarter for the row, of which half are sines.
+            problems.append(
+                f"position_embedding='space_time' needs a width that is a multiple of 8, found {self.hidden_size}"
+            )
         return problems
 
     def _tokenizer_problems(self) -> list[str]:

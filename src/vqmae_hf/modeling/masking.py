@@ -29,19 +29,20 @@ class TubeMasking(NamedTuple):
     masked_real: torch.Tensor | None = None  # (B, M) bool
 
 
-def draw_coupled_ratios(
-    dirichlet_alpha: Sequence[float], generator: torch.Generator | None = None
+def draw_ratios(
+    dirichlet_alpha: Sequence[float], coupled: bool = True, generator: torch.Generator | None = None
 ) -> tuple[float, float]:
     """
-    Masking ratios (visual, audio) ~ Dirichlet(alpha), which sum to 1: what one modality hides, the other shows.
+    Masking ratios (visual, audio) ~ Dirichlet(alpha), which sum to 1: what one modality hides, the other shows ([AV], coupled
+    masking). If not `coupled`, both have the same distributions, Beta(alpha), and nothing to do with each other.
 
-    Drawn on the CPU, one draw for a batch, from `generator` or the default one.
+    Drawn on the CPU, once for a batch, from `generator` or the default one.
     """
     device = generator.device if generator is not None else torch.device("cpu")
-    alpha = torch.tensor(list(dirichlet_alpha), dtype=torch.float64, device=device)
+    alpha = torch.tensor([list(dirichlet_alpha)] * (1 if coupled else 2), dtype=torch.float64, device=device)
     # What torch.distributions.Dirichlet samples with; that class takes no generator.
-    visual, audio = torch._sample_dirichlet(alpha, generator=generator).tolist()
-    return visual, audio
+    draws = torch._sample_dirichlet(alpha, generator=generator)
+    return float(draws[0, 0]), float(draws[-1, 1])
 
 
 def count_visible(num_tubes: int, ratio: float, at_least: int = 1) -> int:

@@ -20,7 +20,7 @@ from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 from .attention_blocks import FusionTransformer, GlobalPooling, VQMAECrossAttention, VQMAELayer
 from .configuration_vqmae import VQMAEConfig
 from .losses import info_nce
-from .masking import TubeMasking, draw_coupled_ratios, explicit_masking, gather_tubes, random_masking
+from .masking import TubeMasking, draw_ratios, explicit_masking, gather_tubes, random_masking
 from .modeling_outputs_vqmae import VQMAEClassifierOutput, VQMAEForPreTrainingOutput, VQMAEModelOutput
 from .query2emo import Query2Emo
 from .tokenized_model import TokenizedPreTrainedModel
@@ -347,10 +347,10 @@ class VQMAEForPreTraining(VQMAEPreTrainedModel):
     def mask_ratios(
         self, mask_ratio: float | Sequence[float] | None, generator: torch.Generator | None
     ) -> dict[str, float]:
-        """Masked fraction per modality: the argument, else the configuration's, else drawn and summing to 1."""
+        """Masked fraction per modality: the argument, else the configuration's, else drawn, see `draw_ratios`."""
         mask_ratio = self.config.mask_ratio if mask_ratio is None else mask_ratio
         if mask_ratio is None:
-            mask_ratio = draw_coupled_ratios(self.config.dirichlet_alpha, generator)
+            mask_ratio = draw_ratios(self.config.dirichlet_alpha, self.config.coupled_masking, generator)
         pair = [float(r) for r in mask_ratio] if isinstance(mask_ratio, Sequence) else [float(mask_ratio)]
         pair = pair * 2 if len(pair) == 1 else pair
         if len(pair) != 2 or not all(0 <= ratio <= 1 for ratio in pair):

@@ -17,12 +17,36 @@ from .masking import TubeMasking, gather_tubes
 from .tube_inputs import TubeInputs, prepend_class_token
 
 
-def sinusoidal_positions(length: int, width: int) -> torch.Tensor:
-    """The fixed positions of the original transformer, (length, width): sine in even places, cosine in odd ones."""
-    position = torch.arange(length, dtype=torch.float64).unsqueeze(1)
+def sinusoids(coordinates: torch.Tensor, width: int) -> torch.Tensor:
+    """(N,) coordinates as the original transformer writes them, (N, width): sine in even places, cosine in odd ones."""
     frequency = torch.pow(10000.0, -torch.arange(0, width, 2, dtype=torch.float64) / width)
-    angles = position * frequency
+    angles = coordinates.unsqueeze(1) * frequency
     return torch.stack([angles.sin(), angles.cos()], dim=2).flatten(1).float()
+
+
+def space_time_sinusoids(config: VQMAEConfig, modality: str) -> torch.Tensor:
+    """
+    Fixed positions (L, D) of the tubes of a modality, an axis at a time as in masked autoencoders of pictures: half of the
+    width tells the time, counted in frames of the picture for both modalities, so that what is heard and seen at once has
+    this half in common; the other half tells the frequency band, or row and column.
+    """
+    grid = getattr(config, f"{modality}_grid")
+    scales = [config.tube_duration(modality), *[1.0] * (len(grid) - 1)]
+    axes = [scale * torch.arange(size, dtype=torch.float64) for scale, size in zip(scales, grid, strict=True)]
+    half = config.hidden_size // 2
+    widths = [half, *[half // (len(grid) - 1)] * (len(grid) - 1)]
+    places = torch.meshgrid(*axes, indexing="ij")  # each (grid), time running slowest
+    return torch.cat([sinusoids(place.flatten(), width) for place, width in zip(places, widths, strict=True)], dim=1)
+
+
+def fixed_positions(config: VQMAEConfig, modality: str, with_class_token: bool) -> torch.Tensor:
+    """The positions (L or 1 + L, D) that a modality has without learning them."""
+    if config.position_embedding == "space_time":
+        table = space_time_sinusoids(config, modality)
+        # The class token is nowhere in time and space.
+        return F.pad(table, (0, 0, 1, 0)) if with_class_token else table
+    length = getattr(config, f"num_{modality}_tubes") + int(with_class_token)
+    return sinusoids(torch.arange(length, dtype=torch.float64), config.hidden_size)
 
 
 def standardize_codebook(codebook: torch.Tensor) -> torch.Tensor:
@@ -36,7 +60,7 @@ def standardize_codebook(codebook: torch.Tensor) -> torch.Tensor:
 
 class TubePositions(nn.Module):
     """
-    One vector per tube and one per modality, learned or (positions alone) sinusoidal.
+    One vector per tube and one per modality; those of tubes are learned or fixed, see [`VQMAEConfig`].
 
     With `with_class_token` there is one more position, the first, for the class token.
     """
@@ -50,17 +74,17 @@ class TubePositions(nn.Module):
         if config.position_embedding == "learned":
             self.learned = nn.ParameterDict({m: nn.Parameter(torch.empty(n, D)) for m, n in self.lengths.items()})
         else:
-            for modality, length in self.lengths.items():
-                self.register_buffer(f"{modality}_sinusoids", sinusoidal_positions(length, D))
+            for modality in self.lengths:
+                self.register_buffer(f"{modality}_sinusoids", fixed_positions(config, modality, with_class_token))
         # With one modality there is nothing to tell apart.
         several = len(modalities) > 1
         self.modality = nn.ParameterDict({m: nn.Parameter(torch.empty(D)) for m in modalities} if several else {})
 
     def fill_sinusoids(self) -> None:
         """Compute the sinusoidal tables, which building on the meta device leaves empty."""
-        if self.config.position_embedding == "sinusoidal":
-            for modality, length in self.lengths.items():
-                table = sinusoidal_positions(length, self.config.hidden_size)
+        if self.config.position_embedding != "learned":
+            for modality in self.lengths:
+                table = fixed_positions(self.config, modality, self.with_class_token)
                 init.copy_(getattr(self, f"{modality}_sinusoids"), table)
 
     def forward(self, modality: str, length: int) -> torch.Tensor:

@@ -338,6 +338,9 @@ class FinetuneArguments(TokenStageArguments):
     mixup_alpha: float = option(
         0.0, "Above 0: random tubes come from another clip of the batch, as many as a draw of Beta(alpha, alpha) says."
     )
+    labelled_speakers: int = option(
+        0, "Above 0: train on the labels of so many of the training speakers, drawn by split_seed; 0: of all."
+    )
     label_share: float = option(1.0, "Share of the labelled training clips of each class to train on.")
     frozen_layers: int = option(0, "Layers of the encoder, from the input on, that stay as pre-training left them.")
     layer_decay: float = option(1.0, "Factor on the learning rate from each layer of the encoder to the one below it.")
@@ -375,7 +378,7 @@ class FinetuneArguments(TokenStageArguments):
         for name in ("label_share", "layer_decay"):
             if not 0 < getattr(self, name) <= 1:
                 problems.append(f"{name}={getattr(self, name)} must be above 0 and at most 1")
-        for name in ("mixup_alpha", "frozen_layers", "lora_rank", "early_stopping_patience"):
+        for name in ("labelled_speakers", "mixup_alpha", "frozen_layers", "lora_rank", "early_stopping_patience"):
             if getattr(self, name) < 0:
                 problems.append(f"{name}={getattr(self, name)} must not be negative")
         if self.lora_rank and self.layer_decay < 1:

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from transformers import EarlyStoppingCallback, set_seed
 
 from vqmae_hf.data.shards import write_json
+from vqmae_hf.data.speaker_deals import labelled_speakers
 from vqmae_hf.data.token_store import check_token_store, load_speed_copies, load_token_store, read_token_store_info
 from vqmae_hf.evaluation.clip_reports import clip_report
 from vqmae_hf.evaluation.metrics import make_compute_metrics, pool_windows
@@ -49,6 +50,8 @@ def run(args: FinetuneArguments) -> FinetuneResult:
     expected = {f"{name}_tokenizer": tokenizer for name, tokenizer in inner_tokenizers(model).items()}
     check_token_store(args.token_store, **expected)
     parts = split_speakers_of(store, args)
+    if args.labelled_speakers:
+        parts["train"] = keep_speakers(parts["train"], args.labelled_speakers, args.split_seed)
     parts["train"] = keep_labels(parts["train"], args.label_share, args.seed)
     copies = load_speed_copies(args.token_store)
     train_data = TokenWindows(parts["train"], model.config, modalities=args.modalities, seed=args.seed, copies=copies)
@@ -79,6 +82,16 @@ def run(args: FinetuneArguments) -> FinetuneResult:
     if trainer.is_world_process_zero():
         write_json(Path(args.output_dir) / RESULTS_NAME, results)
     return FinetuneResult(**vars(result), results=results)
+
+
+def keep_speakers(clips: Dataset, number: int, seed: int) -> Dataset:
+    """The clips of the speakers that `labelled_speakers` draws; rows keep their order.
+
+    Raises:
+        ValueError: fewer speakers than that.
+    """
+    speakers = clips["speaker"][:]
+    return clips.select(np.isin(speakers, labelled_speakers(speakers, number, seed)).nonzero()[0])
 
 
 def keep_labels(clips: Dataset, share: float, seed: int) -> Dataset:

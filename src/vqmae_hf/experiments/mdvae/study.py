@@ -27,6 +27,7 @@ from datasets import Dataset
 
 from vqmae_hf.data.latent_store import load_latent_store
 from vqmae_hf.data.prepared_clips import clip_arrays
+from vqmae_hf.data.speaker_deals import labelled_speakers
 from vqmae_hf.data.synthetic import write_synthetic_corpus
 from vqmae_hf.evaluation.disentanglement import LatentArrays
 from vqmae_hf.evaluation.known_factors import FactorValues, read_factors
@@ -239,13 +240,7 @@ class StudyWorkspace(StepFolders):
         parts = split_speakers_of(self.clips, build_arguments(SplitArguments, **self.study.split))
         speakers = sorted(set(parts["test" if name == "test" else "train"]["speaker"]))
         if name == "labelled":
-            if not 1 <= self.study.labelled_speakers <= len(speakers):
-                raise ValueError(
-                    f"labelled_speakers={self.study.labelled_speakers}, and {len(speakers)} speakers are for training; "
-                    f"1 to {len(speakers)} are accepted."
-                )
-            drawn = np.random.default_rng(self.study.split["split_seed"]).permutation(speakers)
-            speakers = drawn[: self.study.labelled_speakers].tolist()
+            speakers = labelled_speakers(speakers, self.study.labelled_speakers, self.study.split["split_seed"])
         rows = np.isin(self.clips["speaker"], speakers).nonzero()[0]
         clip_ids = [self.clips["clip_id"][int(row)] for row in rows]
         rate = self.study.data["frames_per_second"]
