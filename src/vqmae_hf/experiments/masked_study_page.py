@@ -67,7 +67,7 @@ def _masked_table(results: dict[str, Any]) -> str:
             scores = [f"{found[name]['cross_entropy']:.3f}" for name in PREDICTORS]
             lines.append([CODE_NAMES[modality], f"{100 * float(ratio):.0f} %", *scores])
             lines.append(["", "top-1", *(f"{100 * found[name]['top1']:.1f} %" for name in PREDICTORS)])
-    heading = "With as much of the other modality as of this one is masked, as in training:\n\n"
+    heading = "Of the other modality as large a share is visible as of this one is masked:\n\n"
     return heading + markdown_table(["predicted", "masked", *PREDICTORS.values()], lines)
 
 

@@ -72,9 +72,9 @@ class VQMAEConfig(CheckpointConfig):
         code_embedding (`"learned"` or `"tokenizer"`): a table of its own, or the frozen codebooks of the tokenizers.
         global_representation (`"attention_pooling"`, `"cls_token"` or `None`): how one vector per modality is made.
         dirichlet_alpha (`(visual, audio)`): the masking ratios are drawn from Dirichlet(alpha) and sum to 1.
-        coupled_masking (`bool`): `False` draws each of the two ratios on its own, from the distribution that it has there, so
-            that both modalities may be hidden at once: a model that is to be asked about one with and without the other
-            must have known both.
+        coupled_masking (`bool`): `False` draws each of the two ratios on its own, from the distribution that it has there,
+            so that both modalities may be hidden at once: a model that is to be asked about one with and without the
+            other must have known both.
         mask_ratio (`float`, `(visual, audio)` or `None`): fixed ratios of hidden tubes instead of drawn ones. A model of
             one modality has nothing to couple and defaults to 0.5.
         mask_strategy (`"random"`, `"frame"` or `"frequency"`): hide single tubes, whole time steps, or one frequency band

@@ -33,8 +33,8 @@ def draw_ratios(
     dirichlet_alpha: Sequence[float], coupled: bool = True, generator: torch.Generator | None = None
 ) -> tuple[float, float]:
     """
-    Masking ratios (visual, audio) ~ Dirichlet(alpha), which sum to 1: what one modality hides, the other shows ([AV], coupled
-    masking). If not `coupled`, both have the same distributions, Beta(alpha), and nothing to do with each other.
+    Masking ratios (visual, audio) ~ Dirichlet(alpha), which sum to 1: what one modality hides, the other shows ([AV],
+    coupled masking). If not `coupled`, both have the same distributions, Beta(alpha), and nothing to do with each other.
 
     Drawn on the CPU, once for a batch, from `generator` or the default one.
     """
