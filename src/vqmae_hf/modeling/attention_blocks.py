@@ -48,6 +48,11 @@ def eager_attention_forward(
     return torch.matmul(weights, value).transpose(1, 2).contiguous(), weights
 
 
+class QueriesKeysValues(Linear):
+    """All three of a self-attention in one product, in this order: (..., D) -> (..., 3 D). A class of its own, since it may
+    start in its own way, see [`VQMAEConfig`]."""
+
+
 class VQMAESelfAttention(nn.Module):
     """Multi-head self-attention without bias in the queries, keys and values: (B, L, D) -> (B, L, D)."""
 
@@ -58,7 +63,7 @@ class VQMAESelfAttention(nn.Module):
         self.head_dim = config.hidden_size // num_heads
         self.scaling = self.head_dim**-0.5
         self.is_causal = False
-        self.qkv = Linear(config.hidden_size, 3 * config.hidden_size, bias=False)
+        self.qkv = QueriesKeysValues(config.hidden_size, 3 * config.hidden_size, bias=False)
         self.projection = Linear(config.hidden_size, config.hidden_size)
 
     def forward(

@@ -69,6 +69,9 @@ class VQMAEConfig(CheckpointConfig):
         position_embedding (`"learned"`, `"sinusoidal"` or `"space_time"`): one vector per tube. Sinusoids are of the number
             of a tube in its modality, or of its time and its place. With the latter, what is heard and seen at the same time
             has half of its position in common; the others have to learn that.
+        matched_attention_init (`bool`): start with equal queries and keys in every self-attention, so that tubes first look
+            at tubes like themselves, in content, time and place, and not anywhere: with little to learn from, transformers
+            that begin so get further (in the spirit of Trockman & Kolter 2023, mimetic initialization).
         code_embedding (`"learned"` or `"tokenizer"`): a table of its own, or the frozen codebooks of the tokenizers.
         global_representation (`"attention_pooling"`, `"cls_token"` or `None`): how one vector per modality is made.
         dirichlet_alpha (`(visual, audio)`): the masking ratios are drawn from Dirichlet(alpha) and sum to 1.
@@ -116,6 +119,7 @@ class VQMAEConfig(CheckpointConfig):
     encoder_fusion: Literal["self", "cross"] = "self"
     decoder_fusion: Literal["self", "cross"] = "self"
     position_embedding: Literal["learned", "sinusoidal", "space_time"] = "learned"
+    matched_attention_init: bool = False
     code_embedding: Literal["learned", "tokenizer"] = "learned"
     global_representation: Literal["attention_pooling", "cls_token"] | None = "attention_pooling"
     dirichlet_alpha: tuple[float | int, ...] | list[float | int] = (1.0, 1.0)

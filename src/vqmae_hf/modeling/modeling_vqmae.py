@@ -17,7 +17,7 @@ from transformers.utils import TransformersKwargs
 from transformers.utils.generic import can_return_tuple, merge_with_config_defaults
 from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
-from .attention_blocks import FusionTransformer, GlobalPooling, VQMAECrossAttention, VQMAELayer
+from .attention_blocks import FusionTransformer, GlobalPooling, QueriesKeysValues, VQMAECrossAttention, VQMAELayer
 from .configuration_vqmae import VQMAEConfig
 from .losses import info_nce
 from .masking import TubeMasking, draw_ratios, explicit_masking, gather_tubes, random_masking
@@ -36,8 +36,9 @@ class VQMAEPreTrainedModel(TokenizedPreTrainedModel):
     """
     Base of the VQ-MAE family: how weights start, and how the tokenizers stay frozen.
 
-    Linear layers start Xavier-uniform with zero bias; code embeddings standard normal; learned positions, modality
-    embeddings, mask and class tokens and queries normal with `initializer_range`; norms at the identity.
+    Linear layers start Xavier-uniform with zero bias (with `matched_attention_init`, keys like queries); code embeddings
+    standard normal; learned positions, modality embeddings, mask and class tokens and queries normal with
+    `initializer_range`; norms at the identity.
     """
 
     config: VQMAEConfig
@@ -64,6 +65,9 @@ class VQMAEPreTrainedModel(TokenizedPreTrainedModel):
             init.xavier_uniform_(module.weight)
             if module.bias is not None:
                 init.zeros_(module.bias)
+            if isinstance(module, QueriesKeysValues) and self.config.matched_attention_init:
+                queries, _, values = module.weight.chunk(3)
+                init.copy_(module.weight, torch.cat([queries, queries, values]))
         elif isinstance(module, nn.LayerNorm):
             init.ones_(module.weight)
             init.zeros_(module.bias)
