@@ -194,3 +194,26 @@ def test_loaded_in_half_precision_the_tokenizers_still_make_the_same_codes(tmp_p
     assert model.model.encoder.layers[0].blocks["joint"].mlp.fc1.weight.dtype == torch.bfloat16
     assert model.model.audio_tokenizer.quantizer.codebook.dtype == torch.float32
     assert model(**values()).loss.isfinite()
+
+
+@pytest.mark.parametrize("variant", ["self", "cross"])
+def test_matched_attention_starts_with_keys_like_queries_and_is_loaded_as_it_was_left(variant, tmp_path):
+    sizes = {} if variant == "self" else VARIANTS[variant]
+    models = []
+    for flag in (False, True):
+        torch.manual_seed(0)
+        models.append(VQMAEForPreTraining(vqmae_config(matched_attention_init=flag, **sizes)))
+    usual, matched = models
+    expected = dict(usual.state_dict())
+    attentions = [name for name in expected if name.endswith("qkv.weight")]
+    assert len(attentions) >= 2
+    for name in attentions:
+        queries, _, values = expected[name].chunk(3)
+        expected[name] = torch.cat([queries, queries, values])
+    assert all(torch.equal(value, expected[name]) for name, value in matched.state_dict().items())
+
+    with torch.no_grad():
+        matched.get_parameter(attentions[0]).normal_()
+    matched.save_pretrained(tmp_path)
+    loaded = VQMAEForPreTraining.from_pretrained(tmp_path)
+    assert torch.equal(loaded.get_parameter(attentions[0]), matched.get_parameter(attentions[0]))

@@ -20,7 +20,7 @@ from vqmae_hf.modeling.tube_inputs import TubeInputs
 NUM_RESAMPLES = 2000
 CONFIDENCE = 0.95
 
-# What is there of the other modality while one is predicted: the rest (masking ratios that sum to 1, coupled training),
+# What is there of the other modality while one is predicted: the rest (masking ratios that sum to 1, as in coupled masking),
 # all, all of another clip, its place but no content, nothing.
 Context = Literal["coupled", "visible", "stranger", "hidden", "absent"]
 GAIN_CONTEXTS: tuple[Context, ...] = ("visible", "stranger", "hidden", "absent")
