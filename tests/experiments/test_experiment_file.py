@@ -20,6 +20,7 @@ ABLATIONS = {
         "contrastive",
         "pooling",
         "code-embedding",
+        "positions",
         "input",
         "pretraining",
         "labels",
