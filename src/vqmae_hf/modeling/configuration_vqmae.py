@@ -70,8 +70,8 @@ class VQMAEConfig(CheckpointConfig):
             of a tube in its modality, or of its time and its place. With the latter, what is heard and seen at the same time
             has half of its position in common; the others have to learn that.
         matched_attention_init (`bool`): start with equal queries and keys in every self-attention, so that tubes first look
-            at tubes like themselves, in content, time and place, and not anywhere: with little to learn from, transformers
-            that begin so get further (in the spirit of Trockman & Kolter 2023, mimetic initialization).
+            at tubes like themselves, in content, time and place, and not anywhere: with little to learn from, it may decide
+            whether anything is learned (in the spirit of Trockman & Kolter 2023, mimetic initialization).
         code_embedding (`"learned"` or `"tokenizer"`): a table of its own, or the frozen codebooks of the tokenizers.
         global_representation (`"attention_pooling"`, `"cls_token"` or `None`): how one vector per modality is made.
         dirichlet_alpha (`(visual, audio)`): the masking ratios are drawn from Dirichlet(alpha) and sum to 1.

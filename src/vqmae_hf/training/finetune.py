@@ -16,6 +16,7 @@ from transformers import EarlyStoppingCallback, set_seed
 
 from vqmae_hf.data.shards import write_json
 from vqmae_hf.data.speaker_deals import labelled_speakers
+from vqmae_hf.data.splits import select_speakers
 from vqmae_hf.data.token_store import check_token_store, load_speed_copies, load_token_store, read_token_store_info
 from vqmae_hf.evaluation.clip_reports import clip_report
 from vqmae_hf.evaluation.metrics import make_compute_metrics, pool_windows
@@ -90,8 +91,7 @@ def keep_speakers(clips: Dataset, number: int, seed: int) -> Dataset:
     Raises:
         ValueError: fewer speakers than that.
     """
-    speakers = clips["speaker"][:]
-    return clips.select(np.isin(speakers, labelled_speakers(speakers, number, seed)).nonzero()[0])
+    return select_speakers(clips, {"labelled": labelled_speakers(clips["speaker"][:], number, seed)})["labelled"]
 
 
 def keep_labels(clips: Dataset, share: float, seed: int) -> Dataset:
