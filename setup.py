@@ -17,6 +17,7 @@ REQUIREMENTS = [
     "accelerate>=1.6",
     "datasets>=4.0",
     "pyarrow>=17",
+    "filelock>=3.12",
     "fsspec>=2024.2",
     "huggingface-hub>=1.0",
     "evaluate>=0.4.6",

@@ -1,5 +1,7 @@
 import json
 import shutil
+import subprocess
+import sys
 
 import evaluate
 import numpy as np
@@ -23,7 +25,7 @@ from vqmae_hf.experiments.cells import (
 from vqmae_hf.experiments.experiment_file import load_experiment
 from vqmae_hf.experiments.runner import publish, run_experiment
 from vqmae_hf.experiments.tables import render
-from vqmae_hf.experiments.workspace import Workspace
+from vqmae_hf.experiments.workspace import StepFolders, Workspace
 from vqmae_hf.training import finetune, pretrain
 from vqmae_hf.training.token_batches import TokenWindows
 
@@ -78,6 +80,34 @@ def test_a_second_run_does_nothing_and_a_lost_cell_is_run_again(ran, monkeypatch
     run_experiment(ran.experiment, ran.folder, only=["majority/*/*"], announce=lines.append)
     assert read_cell(ran, cell)["fold"] == 1
     assert "runs" not in lines[-1]
+
+
+def test_processes_that_share_a_folder_make_a_step_once(tmp_path):
+    script = (
+        "import sys, time; from pathlib import Path; from vqmae_hf.experiments.workspace import StepFolders\n"
+        "def make(folder):\n"
+        "    folder.mkdir(); time.sleep(1); (folder / 'maker').write_text(sys.argv[2])\n"
+        "print((StepFolders(sys.argv[1]).once('slow', {}, make) / 'maker').read_text())\n"
+    )
+    started = [
+        subprocess.Popen([sys.executable, "-c", script, tmp_path, name], stdout=subprocess.PIPE, text=True)
+        for name in ("first", "second")
+    ]
+    said = [process.communicate(timeout=120)[0].strip() for process in started]
+    assert [process.returncode for process in started] == [0, 0]
+    assert said[0] == said[1] in ("first", "second")
+
+
+def test_a_step_whose_process_was_killed_is_made_by_the_next(tmp_path):
+    script = (
+        "import sys, time; from vqmae_hf.experiments.workspace import StepFolders\n"
+        "StepFolders(sys.argv[1]).once('slow', {}, lambda folder: (print('holds', flush=True), time.sleep(600)))\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", script, tmp_path], stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout.readline() == "holds\n"
+        holder.kill()
+    made = StepFolders(tmp_path).once("slow", {}, lambda folder: folder.mkdir())
+    assert made.is_dir()
 
 
 def test_seeds_and_folds_and_starts_make_a_difference(ran):

@@ -24,7 +24,7 @@ from vqmae_hf.experiments.reference_systems import (
     class_scores,
     majority_probabilities,
 )
-from vqmae_hf.experiments.workspace import QUIET, Workspace, digest, model_arguments
+from vqmae_hf.experiments.workspace import QUIET, Workspace, digest, held_by_one, model_arguments
 from vqmae_hf.training import finetune
 from vqmae_hf.training.arguments import FinetuneArguments
 from vqmae_hf.training.assembly import load_tokenizers
@@ -103,7 +103,7 @@ def read_cell(workspace: Workspace, cell: Cell) -> dict[str, Any] | None:
 
 
 def run_cell(workspace: Workspace, cell: Cell) -> dict[str, Any]:
-    """Train and test a system, unless that has been done.
+    """Train and test a system, unless that has been done; what another process is training is waited for.
 
     Returns:
         The content of `cell.json`: `system`, `fold`, `seed`, `classes`, `speakers` by part, `best_validation` (the value of
@@ -116,8 +116,11 @@ def run_cell(workspace: Workspace, cell: Cell) -> dict[str, Any]:
     done = read_cell(workspace, cell)
     if done is not None:
         return done
-    folder = cell_folder(workspace, cell)
-    folder.mkdir(parents=True, exist_ok=True)
+    with held_by_one(cell_folder(workspace, cell)):
+        return read_cell(workspace, cell) or _run_cell(workspace, cell)
+
+
+def _run_cell(workspace: Workspace, cell: Cell) -> dict[str, Any]:
     answer = {"majority": _run_majority, **dict.fromkeys(CLASSIFIERS, _run_classifier), "network": _run_network}
     start = time.perf_counter()
     outcome = answer[cell.system.kind](workspace, cell)
@@ -131,7 +134,7 @@ def run_cell(workspace: Workspace, cell: Cell) -> dict[str, Any]:
         "seconds": round(time.perf_counter() - start, 1),
         "environment": describe_environment(),
     }
-    write_json(folder / CELL_NAME, result)
+    write_json(cell_folder(workspace, cell) / CELL_NAME, result)
     return result
 
 

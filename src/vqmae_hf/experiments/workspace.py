@@ -2,20 +2,22 @@
 
 Every step has a folder named by what it does and by a digest of what it is made from (its arguments and the folders of the
 steps before it). So a run that is repeated goes on where it stopped, experiments share what they have in common, and a step
-whose arguments have changed is another step.
+whose arguments have changed is another step. Processes may share a folder: what one of them is making, others wait for.
 """
 
 import hashlib
 import json
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from datasets import Dataset
+from filelock import FileLock
 from pyarrow import parquet
 
 from vqmae_hf.data.prepared_clips import load_prepared_clips
@@ -33,6 +35,7 @@ from vqmae_hf.training.recipes import build_arguments
 from vqmae_hf.training.stages import open_clips
 
 STEP_NAME = "step.json"
+LOCKS_NAME = ".locks"
 SPLIT_SEED = 0
 # Pre-training does not vary with the seed of a cell: cells of all seeds start from one.
 PRETRAINING_SEED = 0
@@ -61,15 +64,17 @@ class StepFolders:
         Args:
             kind: what the step does; begins the folder's name.
             spec: JSON-like; everything that its outcome depends on.
-            make: a function that goes on where an interrupted call stopped.
+            make: a function that goes on where an interrupted call stopped. No two processes are in it at the same time.
         """
         folder = self.folder / f"{kind}-{digest(spec)}"
-        if not (folder / STEP_NAME).exists():
-            folder.mkdir(parents=True, exist_ok=True)
-            start = time.perf_counter()
-            make(folder / "made")
-            seconds = round(time.perf_counter() - start, 1)
-            write_json(folder / STEP_NAME, {"kind": kind, "spec": spec, "seconds": seconds})
+        if (folder / STEP_NAME).exists():
+            return folder / "made"
+        with held_by_one(folder):
+            if not (folder / STEP_NAME).exists():  # nor has it been made while this process waited
+                start = time.perf_counter()
+                make(folder / "made")
+                seconds = round(time.perf_counter() - start, 1)
+                write_json(folder / STEP_NAME, {"kind": kind, "spec": spec, "seconds": seconds})
         return folder / "made"
 
     def name_of(self, made: str | Path) -> str:
@@ -243,6 +248,16 @@ class Workspace(StepFolders):
             delete_checkpoints(folder)
 
         return str(self.once("pretrained", spec, make))
+
+
+@contextmanager
+def held_by_one(folder: Path) -> Iterator[None]:
+    """Makes a folder and holds it: another process that wants to hold it waits, and one that dies lets go."""
+    folder.mkdir(parents=True, exist_ok=True)
+    locks = folder.parent / LOCKS_NAME
+    locks.mkdir(exist_ok=True)
+    with FileLock(locks / folder.name):
+        yield
 
 
 # Curves and the last lines of a run say enough where hundreds run.

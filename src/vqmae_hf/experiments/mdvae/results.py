@@ -13,7 +13,7 @@ from vqmae_hf.data.shards import write_json
 from vqmae_hf.experiments.environment import describe_environment
 from vqmae_hf.experiments.mdvae.measurements import MEASUREMENTS
 from vqmae_hf.experiments.mdvae.study import StudyWorkspace
-from vqmae_hf.experiments.workspace import digest
+from vqmae_hf.experiments.workspace import digest, held_by_one
 
 CELL_NAME = "cell.json"
 # What every measurement depends on, and what each does besides.
@@ -61,18 +61,18 @@ def read_cell(workspace: StudyWorkspace, name: str, seed: int) -> dict[str, Any]
 
 
 def run_cells(workspace: StudyWorkspace, only: Sequence[str] = (), announce: Callable[[str], Any] = print) -> None:
-    """Run the cells that have not been run, with the steps that they need."""
+    """Run the cells that have not been run, with the steps that they need; what another process is running is waited for."""
     for name, seed in study_cells(workspace, only):
-        if read_cell(workspace, name, seed) is not None:
-            announce(f"{name}/{seed}: done before")
-            continue
-        start = time.perf_counter()
-        measured = MEASUREMENTS[name](workspace, seed)
-        seconds = round(time.perf_counter() - start, 1)
         path = cell_path(workspace, name, seed)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_json(path, {**measured, "seconds": seconds, "environment": describe_environment()})
-        announce(f"{name}/{seed}: {seconds} s")
+        with held_by_one(path.parent):
+            if path.exists():
+                announce(f"{name}/{seed}: done before")
+                continue
+            start = time.perf_counter()
+            measured = MEASUREMENTS[name](workspace, seed)
+            seconds = round(time.perf_counter() - start, 1)
+            write_json(path, {**measured, "seconds": seconds, "environment": describe_environment()})
+            announce(f"{name}/{seed}: {seconds} s")
 
 
 def collect(workspace: StudyWorkspace) -> dict[str, Any]:
