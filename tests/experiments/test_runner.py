@@ -110,6 +110,13 @@ def test_a_step_whose_process_was_killed_is_made_by_the_next(tmp_path):
     assert made.is_dir()
 
 
+def test_processes_of_one_distributed_run_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(RuntimeError, match=r"WORLD_SIZE=2.*--only"):
+        StepFolders(tmp_path).once("step", {}, lambda folder: folder.mkdir())
+    assert not any(tmp_path.iterdir())
+
+
 def test_seeds_and_folds_and_starts_make_a_difference(ran):
     cells = {str(cell): read_cell(ran, cell) for cell in experiment_cells(ran.experiment)}
 

@@ -7,6 +7,7 @@ whose arguments have changed is another step. Processes may share a folder: what
 
 import hashlib
 import json
+import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -252,7 +253,16 @@ class Workspace(StepFolders):
 
 @contextmanager
 def held_by_one(folder: Path) -> Iterator[None]:
-    """Makes a folder and holds it: another process that wants to hold it waits, and one that dies lets go."""
+    """Makes a folder and holds it: another process that wants to hold it waits, and one that dies lets go.
+
+    Raises:
+        RuntimeError: in one of several processes of one run, which would wait for each other for ever.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise RuntimeError(
+            f"WORLD_SIZE={os.environ['WORLD_SIZE']}: an experiment is run by one process, or by several with cells of their "
+            "own (`--only`), not under `accelerate launch` or `torchrun`; the training programs are."
+        )
     folder.mkdir(parents=True, exist_ok=True)
     locks = folder.parent / LOCKS_NAME
     locks.mkdir(exist_ok=True)

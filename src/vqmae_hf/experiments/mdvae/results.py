@@ -64,15 +64,19 @@ def run_cells(workspace: StudyWorkspace, only: Sequence[str] = (), announce: Cal
     """Run the cells that have not been run, with the steps that they need; what another process is running is waited for."""
     for name, seed in study_cells(workspace, only):
         path = cell_path(workspace, name, seed)
-        with held_by_one(path.parent):
-            if path.exists():
-                announce(f"{name}/{seed}: done before")
-                continue
-            start = time.perf_counter()
-            measured = MEASUREMENTS[name](workspace, seed)
-            seconds = round(time.perf_counter() - start, 1)
-            write_json(path, {**measured, "seconds": seconds, "environment": describe_environment()})
-            announce(f"{name}/{seed}: {seconds} s")
+        took = "done before" if path.exists() else _run_cell(workspace, name, seed, path)
+        announce(f"{name}/{seed}: {took}")
+
+
+def _run_cell(workspace: StudyWorkspace, name: str, seed: int, path: Path) -> str:
+    with held_by_one(path.parent):
+        if path.exists():
+            return "done by another process"
+        start = time.perf_counter()
+        measured = MEASUREMENTS[name](workspace, seed)
+        seconds = round(time.perf_counter() - start, 1)
+        write_json(path, {**measured, "seconds": seconds, "environment": describe_environment()})
+    return f"{seconds} s"
 
 
 def collect(workspace: StudyWorkspace) -> dict[str, Any]:
