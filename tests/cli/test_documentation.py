@@ -1,8 +1,11 @@
 """Every command that is printed in the documentation runs; what help texts print is run by `test_help.py`."""
 
 import json
+import re
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 
 from tests.cli.printed_commands import help_examples, printed_commands
@@ -26,6 +29,13 @@ def commands_of_pages() -> dict[str, str]:
 
 
 COMMANDS = commands_of_pages()
+PROGRAMS = {
+    f"{page.name} {place}": program
+    for page in sorted((ROOT / "docs" / "tutorials").glob("*.md"))
+    for place, program in enumerate(
+        re.findall(r"^```python\n(.*?)^```$", page.read_text("utf-8"), re.DOTALL | re.MULTILINE)
+    )
+}
 
 
 def test_pages_are_found():
@@ -42,3 +52,16 @@ def test_it_runs(line, place, monkeypatch):
     assert result.exit_code == 0, result.stderr[-3000:]
     if "--json" in line:
         json.loads(result.stdout)
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_programs_of_tutorials_run(name, place):
+    exec(compile(PROGRAMS[name], name, "exec"), {})
+
+
+def test_the_tutorial_on_features_describes_each_clip_by_other_numbers(place):
+    exec(compile(PROGRAMS["features.md 0"], "features.md", "exec"), {})
+    table = pd.read_csv("features.csv", index_col="clip")
+    assert list(table.index) == ["interviews/monday.mp4", "interviews/tuesday.mp4"]
+    assert np.isfinite(table).all(axis=None)
+    assert (table.iloc[0] != table.iloc[1]).any()
