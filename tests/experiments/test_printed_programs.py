@@ -37,7 +37,8 @@ def test_lines_are_found():
 def test_it_is_understood(program, arguments, monkeypatch, tmp_path):
     done = []
 
-    def cells_of_experiment(experiment, work_dir, only):
+    def cells_of_experiment(experiment, work_dir, only, published):
+        assert published is None or Path(published).is_file()
         done.extend(experiment_cells(experiment, only))
 
     def published(*args, **kwargs):

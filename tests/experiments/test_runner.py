@@ -21,10 +21,12 @@ from vqmae_hf.experiments.cells import (
     check_speakers,
     experiment_cells,
     read_cell,
+    run_cell,
 )
 from vqmae_hf.experiments.experiment_file import load_experiment
 from vqmae_hf.experiments.runner import publish, run_experiment
 from vqmae_hf.experiments.tables import render
+from vqmae_hf.experiments.unfinished import take_over
 from vqmae_hf.experiments.workspace import StepFolders, Workspace
 from vqmae_hf.training import finetune, pretrain
 from vqmae_hf.training.token_batches import TokenWindows
@@ -186,6 +188,55 @@ def test_incomplete_systems_are_named_and_left_out(world, tmp_path, write_file):
     assert results["comparisons"] == []
     with pytest.raises(ValueError, match="no system has been run"):
         aggregate(Workspace(experiment, tmp_path / "empty"))
+
+
+def test_finished_cells_of_published_results_are_taken_over(results, world, tmp_path, write_file):
+    path, quiet = write_file(), {"announce": len}
+    some = ["majority/*/*", "log-mel/0/0", "log-mel/2/0"]
+    published = publish(
+        run_experiment(load_experiment(path), tmp_path / "first", only=some, **quiet), tmp_path / "out"
+    )
+    assert "Of these, WAR of the folds and seeds that are done" in published.with_suffix(".md").read_text("utf-8")
+    said = []
+    workspace = run_experiment(
+        load_experiment(path),
+        tmp_path / "second",
+        only=["majority/*/*", "log-mel/*/*"],
+        published=published,
+        announce=said.append,
+    )
+    assert said[0].endswith("taken over: log-mel/0/0, log-mel/2/0")
+    assert [line for line in said if line.endswith(" ...")] == [
+        *(f"[{n}/6] majority/{n - 1}/0 ..." for n in (1, 2, 3)),
+        "[5/6] log-mel/1/0 ...",
+    ]
+    row, expected = (each["rows"]["log-mel"] for each in (aggregate(workspace), results))
+    assert {**row, "seconds": 0} == {**expected, "seconds": 0}
+    renamed = {"named": {"kind": "logistic_regression", "features": "log_mel"}, "majority": {"kind": "majority"}}
+    other = load_experiment(write_file("other", systems=renamed, comparisons=[]))
+    assert take_over(Workspace(other, tmp_path / "third"), published) == ["named/0/0", "named/2/0"]
+    renamed["named"]["label_share"] = 0.5
+    other = load_experiment(write_file("other", systems=renamed, comparisons=[]))
+    assert take_over(Workspace(other, tmp_path / "fourth"), published) == []
+
+
+def test_what_cannot_be_taken_over_is_refused(world, tmp_path, write_file):
+    workspace = Workspace(load_experiment(write_file()), tmp_path / "work")
+    wrong = tmp_path / "wrong.json"
+    for content, said in (("{", "is not JSON"), ('{"a": 1}', "is not what `run` publishes")):
+        wrong.write_text(content, encoding="utf-8")
+        with pytest.raises(ValueError, match=f"wrong.json {said}"):
+            take_over(workspace, wrong)
+    with pytest.raises(FileNotFoundError, match="absent"):
+        take_over(workspace, tmp_path / "absent.json")
+    (cell,) = experiment_cells(workspace.experiment, ["log-mel/0/0"])
+    foreign = {**run_cell(Workspace(workspace.experiment, tmp_path / "elsewhere"), cell)}
+    foreign["speakers"] = {**foreign["speakers"], "test": foreign["speakers"]["train"]}
+    published = {"incomplete": {"log-mel": 2}, "unfinished": {"log-mel": {cell_folder(workspace, cell).name: foreign}}}
+    wrong.write_text(json.dumps(published), encoding="utf-8")
+    with pytest.raises(ForeignSpeakersError, match="log-mel/0/0"):
+        take_over(workspace, wrong)
+    assert read_cell(workspace, cell) is None
 
 
 def test_some_of_the_folds_are_enough_where_the_file_says_so(world, tmp_path, write_file):

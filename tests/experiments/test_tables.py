@@ -65,6 +65,20 @@ def results():
     }
 
 
+def test_what_is_done_of_unfinished_systems_stands_apart(results):
+    assert "Of these" not in render(results)
+
+    def cell(fold, accuracy):
+        return {
+            "fold": fold,
+            "system": {"title": "a slow one"},
+            "test": {"audio": {"metrics": {"accuracy": accuracy}}},
+        }
+
+    text = render({**results, "unfinished": {"slow": {"x": cell(1, 0.25), "y": cell(1, 0.5)}}})
+    assert "| system | fold 0 | fold 1 |\n| --- | ---: | ---: |\n| a slow one | - | 25.0, 50.0 |" in text
+
+
 def test_tables_say_what_the_results_say(results):
     text = render(results)
     assert "| the network | audio+visual | 90.0 ± 2.0 |" in text

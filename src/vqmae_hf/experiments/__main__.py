@@ -2,6 +2,7 @@
 
 python -m vqmae_hf.experiments run ravdess-speech --work_dir runs/experiments --results docs/results
 python -m vqmae_hf.experiments run ravdess-speech --only 'scratch/*/0'
+python -m vqmae_hf.experiments run ravdess-speech --results docs/results --take_over docs/results/ravdess-speech.json
 python -m vqmae_hf.experiments list ravdess-speech
 python -m vqmae_hf.experiments masked grid-masked-prediction --results docs/results --set data.corpus_root=GRID
 python -m vqmae_hf.experiments tables docs/results
@@ -52,6 +53,7 @@ def build_parser() -> argparse.ArgumentParser:
         verb.add_argument("--only", action="append", default=[], help="pattern of system/fold/seed; repeatable")
     for verb in (run, masked):
         verb.add_argument("--results", help="folder to publish to; default: results in the work_dir")
+    run.add_argument("--take_over", metavar="JSON", help="published results whose finished cells are not run again")
     tables = verbs.add_parser("tables", help="make pages and pictures from published results")
     tables.add_argument("folder", nargs="?", default="docs/results", help="folder of results")
     return parser
@@ -92,7 +94,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             state = "done" if read_cell(workspace, cell) is not None else "-"
             print(f"{cell}  {state:4}  {cell_folder(workspace, cell)}")
         return
-    workspace = run_experiment(experiment, args.work_dir, only=args.only)
+    workspace = run_experiment(experiment, args.work_dir, only=args.only, published=args.take_over)
     try:
         path = publish(workspace, args.results or Path(args.work_dir) / "results")
     except ValueError as error:  # no system is complete yet, which is no failure of the cells that ran

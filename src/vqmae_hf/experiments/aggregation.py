@@ -13,10 +13,12 @@ from vqmae_hf.evaluation.metrics import class_confusions, classification_metrics
 from vqmae_hf.experiments.cells import Cell, experiment_cells, read_cell
 from vqmae_hf.experiments.experiment_file import Experiment
 from vqmae_hf.experiments.significance import compare_clips, compare_runs
+from vqmae_hf.experiments.unfinished import finished_cells
 from vqmae_hf.experiments.workspace import Workspace
 
 METRICS = ("accuracy", "uar", "macro_f1", "weighted_f1")
 
+CellResults = list[tuple[Cell, dict[str, Any] | None]]
 Answers = dict[tuple[int, int], dict[str, Any]]  # by (fold, seed): the report of one cell on one view
 
 
@@ -35,7 +37,8 @@ def aggregate(workspace: Workspace) -> dict[str, Any]:
         `clips`: `clip_id` of every test clip, and its `speaker`, `fold` and `label` (class number);
         `rows`: see `_row`, by system, or `system@view` for what a system of both modalities says of one;
         `comparisons`: see `_compare`;
-        `incomplete`: systems of which cells are missing, and how many;
+        `incomplete`: systems of which cells are missing, and how many; `unfinished`: of these the cells that are done, see
+        `finished_cells`, by system;
         `environments`: of the cells, each once; `seconds`: of all cells.
 
     Raises:
@@ -43,7 +46,7 @@ def aggregate(workspace: Workspace) -> dict[str, Any]:
         ValueError: not a single system has been run on all folds and seeds.
     """
     experiment = workspace.experiment
-    complete, incomplete = _finished_systems(workspace)
+    complete, begun = _systems(workspace)
     results = [found for pairs in complete.values() for _, found in pairs]
     clips, classes = _test_clips(results), results[0]["classes"]
     rows = {
@@ -65,7 +68,10 @@ def aggregate(workspace: Workspace) -> dict[str, Any]:
         "seeds": list(experiment.seeds),
         "rows": rows,
         "comparisons": _comparisons(experiment, rows, clips),
-        "incomplete": incomplete,
+        "incomplete": {system: sum(found is None for _, found in pairs) for system, pairs in begun.items()},
+        "unfinished": {
+            system: cells for system, pairs in begun.items() if (cells := finished_cells(workspace, pairs))
+        },
         "seconds": round(sum(result["seconds"] for result in results), 1),
         "environments": _distinct([result["environment"] for result in results]),
         "clips": _clip_columns(clips),
@@ -82,21 +88,18 @@ def labels_of(results: dict[str, Any]) -> np.ndarray:
     return np.array(results["clips"]["label"].split(), dtype=int)
 
 
-def _finished_systems(workspace: Workspace) -> tuple[dict[str, list], dict[str, int]]:
-    """Cells and results of the systems that have been run on all folds and seeds; of the others, the cells missing."""
-    complete, incomplete = {}, {}
+def _systems(workspace: Workspace) -> tuple[dict[str, CellResults], dict[str, CellResults]]:
+    """Cells and results of the systems that have been run on all folds and seeds, and those of the others."""
+    complete, begun = {}, {}
     for system in workspace.experiment.systems:
         pairs = _cells_of(workspace, system)
-        missing = sum(found is None for _, found in pairs)
-        if missing:
-            incomplete[system] = missing
-        else:
-            complete[system] = pairs
+        (complete if all(found is not None for _, found in pairs) else begun)[system] = pairs
     if not complete:
+        missing = {system: sum(found is None for _, found in pairs) for system, pairs in begun.items()}
         raise ValueError(
-            f"{workspace.experiment.name}: no system has been run on all folds and seeds; missing are {incomplete}."
+            f"{workspace.experiment.name}: no system has been run on all folds and seeds; missing are {missing}."
         )
-    return complete, incomplete
+    return complete, begun
 
 
 def _clip_columns(clips: Sequence[tuple[str, str, int, int]]) -> dict[str, Any]:
@@ -104,7 +107,7 @@ def _clip_columns(clips: Sequence[tuple[str, str, int, int]]) -> dict[str, Any]:
     return {"clip_id": list(clip_ids), "speaker": _text(speakers), "fold": _text(folds), "label": _text(labels)}
 
 
-def _cells_of(workspace: Workspace, system: str) -> list[tuple[Cell, dict[str, Any] | None]]:
+def _cells_of(workspace: Workspace, system: str) -> CellResults:
     return [(cell, read_cell(workspace, cell)) for cell in experiment_cells(workspace.experiment, [f"{system}/*/*"])]
 
 

@@ -11,6 +11,7 @@ from vqmae_hf.experiments.cells import experiment_cells, read_cell, run_cell
 from vqmae_hf.experiments.experiment_file import Experiment
 from vqmae_hf.experiments.figures import draw_results
 from vqmae_hf.experiments.tables import update_page
+from vqmae_hf.experiments.unfinished import take_over
 from vqmae_hf.experiments.workspace import Workspace
 
 
@@ -19,6 +20,7 @@ def run_experiment(
     work_dir: str | Path,
     *,
     only: Sequence[str] = (),
+    published: str | Path | None = None,
     announce: Callable[[str], Any] = print,
 ) -> Workspace:
     """Run the cells of an experiment, in order; those that are done are skipped.
@@ -27,10 +29,14 @@ def run_experiment(
         experiment: as of `load_experiment`.
         work_dir: folder of shared steps and cells; several experiments may share one.
         only: patterns of `system/fold/seed`; none: all cells.
+        published: results whose finished cells, of systems that were not run to the end, are not run again; see `take_over`.
         announce: is told each cell and its WAR.
     """
     workspace = Workspace(experiment, work_dir)
     cells = experiment_cells(experiment, only)
+    if published is not None:
+        taken = take_over(workspace, published)
+        announce(f"{len(taken)} cells of {published} are taken over{': ' if taken else ''}{', '.join(taken)}")
     for place, cell in enumerate(cells, start=1):
         state = "done before" if read_cell(workspace, cell) is not None else "runs"
         start = time.perf_counter()

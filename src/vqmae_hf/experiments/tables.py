@@ -104,7 +104,27 @@ def _main_table(results: dict[str, Any]) -> str:
             lines.append([row["title"], row["view"], *values, str(len(row["seeds"]))])
     table = markdown_table(["system", "is given", *MAIN_METRICS.values(), "seeds"], lines)
     missing = [f"`{name}` ({count} cells missing)" for name, count in results["incomplete"].items()]
-    return table + (f"\n\nNot run to the end, and not in the tables: {', '.join(missing)}." if missing else "")
+    if missing:
+        table += f"\n\nNot run to the end, and not in the tables: {', '.join(missing)}."
+    return table + (f"\n\n{_unfinished_table(results)}" if results.get("unfinished") else "")
+
+
+def _unfinished_table(results: dict[str, Any]) -> str:
+    """What is done of systems that were not run to the end: each fold as far as it has come."""
+    lines = []
+    for cells in results["unfinished"].values():
+        by_fold: dict[int, list[float]] = {}
+        for cell in cells.values():
+            first_view = next(iter(cell["test"].values()))
+            by_fold.setdefault(cell["fold"], []).append(first_view["metrics"]["accuracy"])
+        title = next(iter(cells.values()))["system"]["title"]
+        lines.append([title, *(_values(by_fold.get(fold, [])) for fold in range(len(results["folds"])))])
+    numbers = [f"fold {fold}" for fold in range(len(results["folds"]))]
+    return "Of these, WAR of the folds and seeds that are done:\n\n" + markdown_table(["system", *numbers], lines)
+
+
+def _values(shares: Sequence[float]) -> str:
+    return ", ".join(map(_percent, shares)) or "-"
 
 
 def _missing_modality_table(results: dict[str, Any]) -> str:
