@@ -52,10 +52,15 @@ def run_experiment(
 
 
 def publish(workspace: Workspace, folder: str | Path) -> Path:
-    """Write `<experiment>.json` to a folder, and the tables and the picture made from it; returns the JSON's path."""
+    """Write `<experiment>.json` to a folder, and the tables and the picture made from it; returns the JSON's path.
+
+    Finished cells of unfinished systems that the folder has from other machines stay in it.
+    """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{workspace.experiment.name}.json"
+    if path.exists():
+        take_over(workspace, path)
     write_json(path, aggregate(workspace))
     present(path)
     return path
