@@ -26,7 +26,7 @@ from vqmae_hf.experiments.cells import (
 from vqmae_hf.experiments.experiment_file import load_experiment
 from vqmae_hf.experiments.runner import publish, run_experiment
 from vqmae_hf.experiments.tables import render
-from vqmae_hf.experiments.unfinished import take_over
+from vqmae_hf.experiments.unfinished import finished_cells, take_over
 from vqmae_hf.experiments.workspace import StepFolders, Workspace
 from vqmae_hf.training import finetune, pretrain
 from vqmae_hf.training.token_batches import TokenWindows
@@ -220,7 +220,10 @@ def test_publishing_keeps_what_other_machines_have_finished(published, tmp_path,
 def test_cells_are_taken_over_by_what_they_are_made_from_and_not_by_name(published, tmp_path, write_file):
     systems = {"named": {"kind": "logistic_regression", "features": "log_mel"}}
     other = load_experiment(write_file("other", systems=systems, comparisons=[]))
-    assert take_over(Workspace(other, tmp_path / "third"), published) == ["named/0/0", "named/2/0"]
+    workspace = Workspace(other, tmp_path / "third")
+    assert take_over(workspace, published) == ["named/0/0", "named/2/0"]
+    pairs = [(cell, read_cell(workspace, cell)) for cell in experiment_cells(other)]
+    assert {cell["system"]["name"] for cell in finished_cells(workspace, pairs).values()} == {"named"}
     systems["named"]["label_share"] = 0.5
     other = load_experiment(write_file("other", systems=systems, comparisons=[]))
     assert take_over(Workspace(other, tmp_path / "fourth"), published) == []

@@ -6,6 +6,7 @@ one, with an empty `work_dir`, runs what is missing.
 
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +24,11 @@ from vqmae_hf.experiments.workspace import Workspace, held_by_one
 
 def finished_cells(workspace: Workspace, pairs: Sequence[tuple[Cell, dict[str, Any] | None]]) -> dict[str, Any]:
     """What `run_cell` returned for the cells that are done, without probabilities, by the name of their folder, which stands
-    for all that they are made from."""
+    for all that they are made from. Systems are called as in this experiment, whichever ran the cell."""
     return {
-        cell_folder(workspace, cell).name: _without_probabilities(found) for cell, found in pairs if found is not None
+        cell_folder(workspace, cell).name: {**_without_probabilities(found), "system": asdict(cell.system)}
+        for cell, found in pairs
+        if found is not None
     }
 
 
