@@ -7,7 +7,7 @@ from small_mdvae import LATENTS, make, prefix_mask, random_features, random_nois
 from small_models import gradients, seeded
 
 from vqmae_hf.modeling.mdvae_inference import infer_together
-from vqmae_hf.modeling.mdvae_networks import GatedRecurrence
+from vqmae_hf.modeling.mdvae_networks import FeatureDecoder, GatedRecurrence
 from vqmae_hf.modeling.mdvae_recurrences import (
     LatentNetworks,
     StackedLinear,
@@ -273,6 +273,18 @@ def test_the_gradients_of_the_latents_are_those_of_differences(sampled):
 
 
 # ---- half precision and compilation ----
+
+
+def test_under_autocast_the_mean_of_the_features_is_not_rounded():
+    torch.manual_seed(0)
+    decoder = FeatureDecoder(4, [8], 16, "tanh", positive=False)
+    torch.nn.init.uniform_(decoder.output.bias, 80, 100)  # where half precision knows steps of 0.5
+    latents = torch.randn(2, 3, 4)
+    expected = decoder([latents])
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = decoder([latents])
+    assert found.dtype == torch.float32
+    assert 0 < (found - expected).abs().max() < 0.02
 
 
 def test_under_autocast_inference_and_divergences_stay_in_float32():

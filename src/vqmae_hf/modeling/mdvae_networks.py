@@ -133,7 +133,11 @@ class FeatureDecoder(nn.Module):
 
     def forward(self, parts: Sequence[torch.Tensor]) -> torch.Tensor:
         hidden = self.hidden.after_first_layer(linear_of_parts(self.hidden.first_layer, parts))
-        features = self.output(hidden).float()
+        if torch.is_autocast_enabled(hidden.device.type):
+            # The bias holds the mean of the features, which half precision would round by more than what moves about it.
+            features = nn.functional.linear(hidden, self.output.weight).float() + self.output.bias
+        else:
+            features = self.output(hidden).float()
         return torch.exp(features) if self.positive else features
 
 
