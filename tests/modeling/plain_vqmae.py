@@ -97,13 +97,17 @@ def plain_pretraining_loss(
 def plain_logits(
     model: VQMAEForAudioVisualClassification, audio_codes: torch.Tensor, visual_codes: torch.Tensor
 ) -> torch.Tensor:
-    """Logits (B, C) by attention pooling or Query2Emo ([AV], fine-tuning), in evaluation mode."""
+    """Logits (B, C) by attention pooling or Query2Emo ([AV], fine-tuning), or the mean over time, in evaluation mode."""
     encoder, head = model.model, model.classifier
     tubes = encoder.prepare_tubes(audio_codes, visual_codes)
     local = plain_transformer(encoder.encoder, {m: plain_embedding(encoder, m, tubes[m].codes) for m in ORDER})
     if model.config.classifier_pooling == "attention":
         vectors = [plain_global(encoder.global_pooling[name], local[name]) for name in ("audio", "visual")]
         return head(torch.cat(vectors, dim=1))
+    if model.config.classifier_pooling == "temporal_mean":
+        grids = {name: tubes[name].grid for name in ORDER}
+        means = [local[name].unflatten(1, grids[name]).mean(dim=1).flatten(1) for name in ("audio", "visual")]
+        return head(torch.cat(means, dim=1))
     memory = torch.cat([local[name] for name in ORDER], dim=1)
     layer = head.encoder_layer
     memory = plain_feed_forward(layer.feed_forward, plain_post_norm(layer.self_attention, memory, memory))

@@ -31,7 +31,7 @@ def test_pretraining(fusions):
         torch.testing.assert_close(gradient, expected_gradients[name], rtol=1e-4, atol=1e-6, msg=name)
 
 
-@pytest.mark.parametrize("pooling", ["attention", "query2emo"])
+@pytest.mark.parametrize("pooling", ["temporal_mean", "attention", "query2emo"])
 @pytest.mark.parametrize("fusions", FUSIONS, ids=["self", "cross"])
 def test_classification(fusions, pooling):
     model = build(VQMAEForAudioVisualClassification, vqmae_config(**fusions, classifier_pooling=pooling, num_labels=4))

@@ -21,7 +21,7 @@ from transformers import AutoModelForAudioClassification, AutoModelForVideoClass
 from vqmae_hf.modeling.losses import asymmetric_single_label_loss
 from vqmae_hf.modeling.modeling_vqmae import VQMAEForAudioVisualClassification, VQMAEForPreTraining
 
-POOLINGS = ["mean", "attention", "query2emo"]
+POOLINGS = ["mean", "temporal_mean", "attention", "query2emo"]
 EVERY_VARIANT = pytest.mark.parametrize("variant", ["self", "cross", "class token"])
 EVERY_POOLING = pytest.mark.parametrize("pooling", POOLINGS)
 BOTH_IMPLEMENTATIONS = pytest.mark.parametrize("implementation", ["eager", "sdpa"])
@@ -51,6 +51,46 @@ def test_mean_and_attention_classify_audio_beside_visual():
         else:
             vectors = [encoded.audio_global, encoded.visual_global]
         close(model(**codes).logits, model.classifier(torch.cat(vectors, dim=1)))
+
+
+def test_temporal_mean_keeps_places_apart():
+    model = make(pooling="temporal_mean")
+    codes = random_codes(model.config)
+    encoded = model.model(**codes)
+    vectors = []
+    for modality in ("audio", "visual"):
+        grid = getattr(model.config, f"{modality}_grid")
+        local = encoded[f"{modality}_last_hidden_state"].unflatten(1, grid)  # (B, times, places..., D)
+        assert local[0, 0].numel() == model.pooled_width(modality)
+        vectors.append(local.mean(dim=1).flatten(1))
+    close(model(**codes).logits, model.classifier(torch.cat(vectors, dim=1)))
+
+
+def test_temporal_mean_of_some_tubes_is_over_those_of_each_place():
+    model = make(pooling="temporal_mean")
+    config, codes = model.config, random_codes(model.config)
+    draw = torch.Generator().manual_seed(0)
+    # As many tubes hidden of every clip and, in the audio, different numbers; of the first clip's first band all of them.
+    visual_mask = torch.rand(3, config.num_visual_tubes, generator=draw).argsort(dim=1) < config.num_visual_tubes // 2
+    audio_mask = torch.rand(3, config.num_audio_tubes, generator=draw) < 0.4
+    audio_mask[0, :: config.num_audio_places] = True
+    encoded = model.model(**codes, audio_mask=audio_mask, visual_mask=visual_mask)
+    vectors = []
+    for modality, mask in (("audio", audio_mask), ("visual", visual_mask)):
+        num_places = getattr(config, f"num_{modality}_places")
+        means = torch.zeros(3, num_places, config.hidden_size)
+        for clip in range(3):
+            # Without padding, visible tubes stand in the order of the clip.
+            tubes = (~mask[clip]).nonzero().flatten()
+            local = encoded[f"{modality}_last_hidden_state"][clip, : len(tubes)]
+            for place in range(num_places):
+                at_place = tubes % num_places == place
+                if at_place.any():
+                    means[clip, place] = local[at_place].mean(dim=0)
+        vectors.append(means.flatten(1))
+    assert (vectors[0][0, : config.hidden_size] == 0).all()
+    logits = model(**codes, audio_mask=audio_mask, visual_mask=visual_mask).logits
+    close(logits, model.classifier(torch.cat(vectors, dim=1)))
 
 
 def test_query2emo_asks_all_local_representations():

@@ -64,7 +64,7 @@ def test_masks_are_drawn_for_training_alone_by_epoch_and_leave_the_other_draws_a
     assert "audio_mask" not in collate(training=False)
 
 
-@pytest.mark.parametrize("pooling", ["mean", "attention", "query2emo"])
+@pytest.mark.parametrize("pooling", ["mean", "temporal_mean", "attention", "query2emo"])
 def test_what_is_hidden_changes_nothing_and_what_is_visible_and_real_does(pooling):
     torch.manual_seed(0)
     config = VQMAEConfig.from_preset("tiny", num_hidden_layers=1, num_labels=3, classifier_pooling=pooling)

@@ -84,7 +84,8 @@ class VQMAEConfig(CheckpointConfig):
             (audio) or image position (visual) at all times.
         contrastive (`bool`), contrastive_temperature (`float`): the InfoNCE term between the two global vectors.
         visual_loss_weight, audio_loss_weight, contrastive_loss_weight (`float`): weights of the three terms.
-        classifier_pooling (`"mean"`, `"attention"` or `"query2emo"`): the head.
+        classifier_pooling (`"mean"`, `"temporal_mean"`, `"attention"` or `"query2emo"`): the head; see
+            [`VQMAEForAudioVisualClassification`].
         classifier_loss (`"asymmetric"` or `"cross_entropy"`): what it is trained by.
         query2emo_num_attention_heads, query2emo_intermediate_size, query2emo_dropout: the transformer of that head.
         audio_tokenizer_config, visual_tokenizer_config: sub-configurations; without them the model takes codes only.
@@ -131,7 +132,7 @@ class VQMAEConfig(CheckpointConfig):
     visual_loss_weight: float | int = 1.0
     audio_loss_weight: float | int = 1.0
     contrastive_loss_weight: float | int = 1.0
-    classifier_pooling: Literal["mean", "attention", "query2emo"] = "attention"
+    classifier_pooling: Literal["mean", "temporal_mean", "attention", "query2emo"] = "attention"
     classifier_loss: Literal["asymmetric", "cross_entropy"] = "asymmetric"
     query2emo_num_attention_heads: int = 8
     query2emo_intermediate_size: int = 2048
@@ -185,6 +186,16 @@ class VQMAEConfig(CheckpointConfig):
             return self.visual_tube_size[0]
         both = len(self.modalities) == 2
         return self.audio_tube_size[0] * (self.visual_num_frames / self.audio_num_spectra if both else 1)
+
+    @property
+    def num_audio_places(self) -> int:
+        """Tubes of one moment of the voice, bands of frequencies: 16 in [AV]."""
+        return prod(self.audio_grid[1:])
+
+    @property
+    def num_visual_places(self) -> int:
+        """Tubes of one moment of the face, parts of the picture: 36 in [AV]."""
+        return prod(self.visual_grid[1:])
 
     @property
     def num_audio_tubes(self) -> int:

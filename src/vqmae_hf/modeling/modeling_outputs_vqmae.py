@@ -28,6 +28,8 @@ class VQMAEModelOutput(ModelOutput):
             only; zero between the modalities of cross fusion.
         global_attentions (`tuple[torch.Tensor]`): `(B, H, 1, V)` of the attention poolings, visual before audio; with
             `output_global_attentions=True`, eager attention only.
+        visual_tube_ids, audio_tube_ids (`torch.LongTensor` of shape `(B, V)`): which tube of the window each local
+            representation is of, numbered with places running fastest; None where they are all there, in order.
     """
 
     visual_last_hidden_state: torch.Tensor | None = None
@@ -39,6 +41,8 @@ class VQMAEModelOutput(ModelOutput):
     hidden_states: tuple[torch.Tensor, ...] | None = None
     attentions: tuple[torch.Tensor, ...] | None = None
     global_attentions: tuple[torch.Tensor, ...] | None = None
+    visual_tube_ids: torch.LongTensor | None = None
+    audio_tube_ids: torch.LongTensor | None = None
 
 
 @dataclass

@@ -25,7 +25,14 @@ from .modeling_outputs_vqmae import VQMAEClassifierOutput, VQMAEForPreTrainingOu
 from .query2emo import Query2Emo
 from .tokenized_model import TokenizedPreTrainedModel
 from .tokenizer_blocks import init_tokenizer_weights
-from .tube_inputs import TubeInputs, clips_with_both, join_streams, mean_over_real, prepare_tubes
+from .tube_inputs import (
+    TubeInputs,
+    clips_with_both,
+    join_streams,
+    mean_over_real,
+    mean_over_time,
+    prepare_tubes,
+)
 from .vqmae_decoder import VQMAEDecoder
 from .vqmae_embeddings import TubeEmbeddings, TubePositions, standardize_codebook
 
@@ -239,7 +246,13 @@ class VQMAEModel(VQMAEPreTrainedModel):
                 local_real = local_real[:, 1:] if local_real is not None else None
             elif self.global_pooling:
                 global_vector = self.global_pooling[modality](local, local_real, **kwargs)
-            results = {"last_hidden_state": local, "global": global_vector, "tube_mask": local_real}
+            masking = maskings[modality]
+            results = {
+                "last_hidden_state": local,
+                "global": global_vector,
+                "tube_mask": local_real,
+                "tube_ids": masking.visible_ids if masking is not None else None,
+            }
             for name, tensor in results.items():
                 if tensor is not None:  # a ModelOutput has no key for what is not there
                     output[f"{modality}_{name}"] = tensor
@@ -390,9 +403,11 @@ class VQMAEForPreTraining(VQMAEPreTrainedModel):
 
 class VQMAEForAudioVisualClassification(VQMAEPreTrainedModel):
     r"""
-    Emotion of a clip ([AV], fine-tuning): the encoder over all tubes, then one of three heads. `mean` and `attention`
+    Emotion of a clip ([AV], fine-tuning): the encoder over all tubes, then one of four heads. `mean` and `attention`
     classify concat(audio, visual) of the mean local and of the global representations linearly; `query2emo` asks the local
-    representations once per class.
+    representations once per class. `temporal_mean` is not in the papers: like `mean`, but bands of frequencies and parts of
+    the picture stay apart, side by side, and the mean is over time alone (Niizumi et al. 2022, "Masked spectrogram modeling
+    using masked autoencoders for learning general-purpose audio representation").
     """
 
     def __init__(self, config: VQMAEConfig):
@@ -403,7 +418,8 @@ class VQMAEForAudioVisualClassification(VQMAEPreTrainedModel):
         if config.classifier_pooling == "query2emo":
             self.classifier: nn.Module = Query2Emo(config)
         else:
-            self.classifier = nn.Linear(len(config.modalities) * config.hidden_size, self.num_labels)
+            width = sum(self.pooled_width(modality) for modality in config.modalities)
+            self.classifier = nn.Linear(width, self.num_labels)
         self.post_init()
 
     @can_return_tuple
@@ -469,8 +485,14 @@ class VQMAEForAudioVisualClassification(VQMAEPreTrainedModel):
             ]
         )
 
+    def pooled_width(self, modality: str) -> int:
+        """How many numbers a linear head is given of a modality: D, with `temporal_mean` D for each place."""
+        config = self.config
+        num_places = {"audio": config.num_audio_places, "visual": config.num_visual_places}[modality]
+        return config.hidden_size * (num_places if config.classifier_pooling == "temporal_mean" else 1)
+
     def pool_modalities(self, encoded: VQMAEModelOutput) -> torch.Tensor:
-        """One vector per modality of the configuration, audio first, zeros for one that is missing: (B, D or 2 D)."""
+        """One vector per modality of the configuration, audio first, zeros for one that is missing, side by side."""
         present = next(v for m in MODALITIES if (v := encoded.get(f"{m}_last_hidden_state")) is not None)
         pooled = []
         for modality in ("audio", "visual"):
@@ -478,10 +500,13 @@ class VQMAEForAudioVisualClassification(VQMAEPreTrainedModel):
                 continue
             local, real = encoded.get(f"{modality}_last_hidden_state"), encoded.get(f"{modality}_tube_mask")
             if local is None or local.shape[1] == 0:  # not given, or hidden altogether
-                pooled.append(present.new_zeros(present.shape[0], present.shape[2]))
+                pooled.append(present.new_zeros(present.shape[0], self.pooled_width(modality)))
                 continue
             if self.config.classifier_pooling == "mean":
                 vector = mean_over_real(local, real)
+            elif self.config.classifier_pooling == "temporal_mean":
+                num_places = getattr(self.config, f"num_{modality}_places")
+                vector = mean_over_time(local, real, encoded.get(f"{modality}_tube_ids"), num_places)
             else:
                 vector = encoded[f"{modality}_global"]
             if real is not None:

@@ -143,6 +143,32 @@ def prepend_class_token(real: torch.Tensor | None, tube_real: torch.Tensor | Non
     return torch.cat([token, real], dim=1)
 
 
+def mean_over_time(
+    local: torch.Tensor, real: torch.Tensor | None, tube_ids: torch.Tensor | None, num_places: int
+) -> torch.Tensor:
+    """
+    Mean over the real tubes of each place, place after place: zeros for a place that has none.
+
+    Args:
+        local: (B, V, D).
+        real: (B, V) bool, None where all are.
+        tube_ids: (B, V), places running fastest; None for all tubes of every moment in their order.
+        num_places: N, of a moment.
+
+    Returns:
+        (B, N D).
+    """
+    if tube_ids is None:
+        tube_ids = torch.arange(local.shape[1], device=local.device).unsqueeze(0)
+    places = torch.arange(num_places, device=local.device)
+    chosen = (tube_ids % num_places).unsqueeze(2) == places  # (B or 1, V, N)
+    if real is not None:
+        chosen = chosen & real.unsqueeze(2)
+        local = local.masked_fill(~real.unsqueeze(2), 0.0)
+    weights = chosen.to(local.dtype) / chosen.sum(dim=1, keepdim=True).clamp(min=1)
+    return (weights.mT @ local).flatten(1)
+
+
 def mean_over_real(local: torch.Tensor, real: torch.Tensor | None) -> torch.Tensor:
     """Mean over the real tubes: (B, L, D), (B, L) -> (B, D); zeros where there is none."""
     if real is None:

@@ -317,7 +317,7 @@ class FinetuneArguments(TokenStageArguments):
     )
     modalities: list[str] = option(["audio", "visual"], "What the classifier is trained on: audio, visual or both.")
     classifier_pooling: str | None = option(
-        None, "'mean', 'attention' or 'query2emo'; None: what the checkpoint or the preset says."
+        None, "'mean', 'temporal_mean', 'attention' or 'query2emo'; None: what the checkpoint or the preset says."
     )
     classifier_loss: str | None = option(
         None, "'asymmetric' or 'cross_entropy'; None: what the checkpoint or the preset says."
