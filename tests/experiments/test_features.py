@@ -6,13 +6,16 @@ from vqmae_hf import AudioVQVAEConfig, AudioVQVAEModel
 from vqmae_hf.data.token_store import TokenizerRecord
 from vqmae_hf.experiments.features import (
     NUM_MELS,
+    NUM_PARTS,
     _decoded_statistics,
     code_histograms,
     log_mel_dynamics,
     log_mel_statistics,
     log_spectrum_statistics,
     mean_code_vectors,
+    pitch_track,
     statistics_over_time,
+    voice_functionals,
 )
 from vqmae_hf.experiments.reference_systems import (
     CLASSIFIERS,
@@ -51,10 +54,48 @@ def test_dynamics_tell_movement_from_spread_and_the_duration():
     assert features[-1] == others[-1] == pytest.approx(np.log(126))
 
 
+def voice(pitch, level=0.3, seconds=1.0):
+    """A buzz of ten harmonics; `pitch` in Hz, a number or one per sample."""
+    hertz = np.broadcast_to(pitch, int(16000 * seconds))
+    phase = 2 * np.pi * np.cumsum(hertz) / 16000
+    return (level * sum(np.sin(k * phase) / k for k in range(1, 11))).astype(np.float32)
+
+
+def test_pitch_is_found_in_octaves_and_bridges_what_has_none():
+    octaves, voiced, _ = pitch_track(voice(240))
+    assert voiced.mean() > 0.9
+    np.testing.assert_allclose(octaves[voiced], 2, atol=0.02)  # two octaves above 60 Hz
+    gap = np.concatenate([voice(120, seconds=0.5), np.zeros(8000, np.float32), voice(240, seconds=0.5)])
+    octaves, voiced, _ = pitch_track(gap)
+    assert not voiced[30:45].any()
+    assert (np.diff(octaves[30:45]) > 0).all()  # a straight line from one octave to the next
+    assert octaves[10] == pytest.approx(1, abs=0.02)
+    octaves, voiced, _ = pitch_track(np.zeros(16000, np.float32))
+    assert not voiced.any()
+    assert not octaves.any()
+
+
+def test_functionals_tell_the_course_of_pitch_and_loudness():
+    rising = voice_functionals(voice(np.geomspace(120, 240, 16000)))
+    falling = voice_functionals(voice(np.geomspace(240, 120, 16000)))
+    start = 6 * 23
+    course = rising[start : start + 3 * NUM_PARTS].reshape(NUM_PARTS, 3)
+    assert course[0, 0] < 1.2 < 1.8 < course[-1, 0]
+    assert (np.diff(course[:, 0]) > 0).all()
+    # The same pitches in another order are told apart by their course alone.
+    assert rising[0] == pytest.approx(falling[0], abs=0.05)
+    quieter = voice_functionals(voice(np.geomspace(120, 240, 16000), level=0.03))
+    assert rising[2] - quieter[2] == pytest.approx(20, abs=0.5)
+    high = voice_functionals(voice(np.geomspace(240, 480, 16000)))
+    assert high[0] - rising[0] == pytest.approx(1, abs=0.05)
+
+
 def test_silence_and_very_short_clips_have_finite_features():
     for waveform in (np.zeros(16000, np.float32), tone(300, seconds=0.01)):
         assert np.isfinite(log_mel_statistics(waveform)).all()
         assert np.isfinite(log_mel_dynamics(waveform)).all()
+        assert voice_functionals(waveform).shape == (6 * 23 + 3 * NUM_PARTS + 9,)
+        assert np.isfinite(voice_functionals(waveform)).all()
     assert np.isfinite(log_spectrum_statistics(tone(300, seconds=0.1))).all()
 
 
