@@ -487,9 +487,9 @@ class VQMAEForAudioVisualClassification(VQMAEPreTrainedModel):
 
     def pooled_width(self, modality: str) -> int:
         """How many numbers a linear head is given of a modality: D, with `temporal_mean` D for each place."""
-        config = self.config
-        num_places = {"audio": config.num_audio_places, "visual": config.num_visual_places}[modality]
-        return config.hidden_size * (num_places if config.classifier_pooling == "temporal_mean" else 1)
+        if self.config.classifier_pooling != "temporal_mean":
+            return self.config.hidden_size
+        return self.config.hidden_size * getattr(self.config, f"num_{modality}_places")
 
     def pool_modalities(self, encoded: VQMAEModelOutput) -> torch.Tensor:
         """One vector per modality of the configuration, audio first, zeros for one that is missing, side by side."""
