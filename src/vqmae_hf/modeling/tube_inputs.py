@@ -165,8 +165,8 @@ def mean_over_time(
     if real is not None:
         chosen = chosen & real.unsqueeze(2)
         local = local.masked_fill(~real.unsqueeze(2), 0.0)
-    weights = chosen.to(local.dtype) / chosen.sum(dim=1, keepdim=True).clamp(min=1)
-    return (weights.mT @ local).flatten(1)
+    counts = chosen.sum(dim=1).clamp(min=1).unsqueeze(2)  # (B or 1, N, 1)
+    return (chosen.to(local.dtype).mT @ local / counts).flatten(1)
 
 
 def mean_over_real(local: torch.Tensor, real: torch.Tensor | None) -> torch.Tensor:
