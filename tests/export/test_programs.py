@@ -85,7 +85,9 @@ def test_classifier_of_a_folder_in_onnxruntime(classifier, tmp_path):
     assert saved.feature_extractor.num_spectra == 8
 
 
-@pytest.mark.parametrize(("fusion", "pooling"), [("self", "attention"), ("self", "temporal_mean"), ("cross", "query2emo")])
+@pytest.mark.parametrize(
+    ("fusion", "pooling"), [("self", "attention"), ("self", "temporal_mean"), ("cross", "query2emo")]
+)
 def test_torch_export(tmp_path, fusion, pooling):
     config = vqmae_config(encoder_fusion=fusion, classifier_pooling=pooling)
     model = build(VQMAEForAudioVisualClassification, config)
