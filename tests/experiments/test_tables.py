@@ -3,8 +3,9 @@ import re
 from pathlib import Path
 
 import pytest
+from matplotlib.figure import Figure
 
-from vqmae_hf.experiments.figures import draw_results
+from vqmae_hf.experiments.figures import _draw_alone, _draw_systems, draw_results
 from vqmae_hf.experiments.tables import (
     BEGIN,
     COMMAND,
@@ -131,6 +132,23 @@ def test_a_picture_is_drawn_from_the_json(results, tmp_path):
     first = draw_results(path).read_bytes()
     assert first[:4] == b"\x89PNG"
     assert draw_results(path).read_bytes() == first
+
+
+def test_what_is_said_with_one_modality_missing_is_marked_on_its_systems_bar(results):
+    rows = results["rows"]
+    axes = Figure().subplots()
+    _draw_systems(axes, [row for row in rows.values() if row["is_main"]], results["chance"])
+    of_bars = len(axes.lines)
+    _draw_alone(axes, rows)
+    (marks,) = axes.lines[of_bars:]  # nobody was asked to see alone
+    names = [label.get_text() for label in axes.get_yticklabels()]
+    assert marks.get_label() == "audio alone"
+    assert marks.get_xydata().tolist() == [[pytest.approx(70), axes.get_yticks()[names.index("the network")]]]
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["audio alone"]
+    del rows["net@audio"]
+    axes = Figure().subplots()
+    _draw_alone(axes, rows)
+    assert axes.get_legend() is None
 
 
 @pytest.mark.parametrize("path", PUBLISHED, ids=[path.stem for path in PUBLISHED])
