@@ -41,8 +41,8 @@ class VQMAEModelOutput(ModelOutput):
     hidden_states: tuple[torch.Tensor, ...] | None = None
     attentions: tuple[torch.Tensor, ...] | None = None
     global_attentions: tuple[torch.Tensor, ...] | None = None
-    visual_tube_ids: torch.LongTensor | None = None
-    audio_tube_ids: torch.LongTensor | None = None
+    visual_tube_ids: torch.Tensor | None = None
+    audio_tube_ids: torch.Tensor | None = None
 
 
 @dataclass
