@@ -3,6 +3,7 @@
 import pytest
 
 from tests.experiments.conftest import world_overrides
+from vqmae_hf.experiments.cells import experiment_cells, read_cell
 from vqmae_hf.experiments.experiment_file import load_experiment
 from vqmae_hf.experiments.runner import run_experiment
 from vqmae_hf.experiments.workspace import Workspace
@@ -24,6 +25,20 @@ def test_packaged_experiments_run_in_size_debug(name, world, tmp_path):
     lines = []
     run_experiment(experiment, tmp_path, only=[SMALLEST[name]], announce=lines.append)
     assert len(lines) == 2
+
+
+def test_a_network_on_spectra_is_a_row_like_any_other(world, tmp_path):
+    experiment = load_experiment("ravdess-speech", size="debug", overrides=world_overrides(world))
+    ran = run_experiment(experiment, tmp_path, only=["residual/*/*"], announce=len)
+    tested = []
+    for cell in experiment_cells(experiment, ["residual/*/*"]):
+        result = read_cell(ran, cell)
+        assert result["speakers"] == ran.folds[cell.fold]
+        assert 0 <= result["best_validation"] <= 1
+        assert list(result["test"]) == ["audio"]
+        tested += result["test"]["audio"]["predictions"]
+    assert sorted(row["clip_id"] for row in tested) == sorted(world.clips["clip_id"])
+    assert len(list(tmp_path.glob("spectrograms-*/step.json"))) == 1
 
 
 def test_the_synthetic_corpus_is_made_and_shared(tmp_path):

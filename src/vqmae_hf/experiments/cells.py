@@ -20,10 +20,12 @@ from vqmae_hf.experiments.experiment_file import Experiment, System
 from vqmae_hf.experiments.features import SOUND_FEATURES, TOKENIZER_FEATURES, code_features
 from vqmae_hf.experiments.reference_systems import (
     CLASSIFIERS,
+    SELECTION,
     choose_classifier,
     class_scores,
     majority_probabilities,
 )
+from vqmae_hf.experiments.spectrogram_network import DEBUG_EPOCHS, SpectrogramNetwork
 from vqmae_hf.experiments.workspace import QUIET, Workspace, digest, held_by_one, model_arguments
 from vqmae_hf.training import finetune
 from vqmae_hf.training.arguments import FinetuneArguments
@@ -121,7 +123,12 @@ def run_cell(workspace: Workspace, cell: Cell) -> dict[str, Any]:
 
 
 def _run_cell(workspace: Workspace, cell: Cell) -> dict[str, Any]:
-    answer = {"majority": _run_majority, **dict.fromkeys(CLASSIFIERS, _run_classifier), "network": _run_network}
+    answer = {
+        "majority": _run_majority,
+        **dict.fromkeys(CLASSIFIERS, _run_classifier),
+        "spectrogram_network": _run_spectrogram_network,
+        "network": _run_network,
+    }
     start = time.perf_counter()
     outcome = answer[cell.system.kind](workspace, cell)
     check_speakers(outcome, workspace.folds[cell.fold], str(cell))
@@ -169,12 +176,7 @@ def _run_majority(workspace: Workspace, cell: Cell) -> dict[str, Any]:
 
 def _run_classifier(workspace: Workspace, cell: Cell) -> dict[str, Any]:
     clips, features = _features(workspace, cell)
-    fold = workspace.folds[cell.fold]
-    numbered = clips.select_columns(["emotion"]).add_column("row", list(range(len(clips))))
-    # The share of the training clips that networks are given under the same seed.
-    labelled = numbered.select(_rows(clips, workspace.labelled_speakers(cell.fold)))
-    kept = finetune.keep_labels(labelled, cell.system.label_share, cell.seed)
-    train, validation, test = kept["row"][:], *(_rows(clips, fold[part]) for part in ("validation", "test"))
+    train, validation, test = _parts(workspace, cell, clips)
     labels, names = np.asarray(clips["emotion"][:]), clips.features["emotion"].names
     kind = cell.system.kind
     choice = choose_classifier(kind, features[train], labels[train], features[validation], labels[validation])
@@ -182,11 +184,41 @@ def _run_classifier(workspace: Workspace, cell: Cell) -> dict[str, Any]:
     view = "+".join(workspace.experiment.modalities) if _uses_codes(cell.system) else "audio"
     return {
         "classes": names,
-        "speakers": fold,
+        "speakers": workspace.folds[cell.fold],
         "best_validation": choice.best_validation,
         "chosen": {"C": choice.strength},
         "test": {view: clip_report(clips.select(test), scores)},
     }
+
+
+def _run_spectrogram_network(workspace: Workspace, cell: Cell) -> dict[str, Any]:
+    clips, spectrograms = workspace.clips, workspace.spectrograms()
+    train, validation, test = _parts(workspace, cell, clips)
+    labels, names = np.asarray(clips["emotion"][:]), clips.features["emotion"].names
+    epochs = DEBUG_EPOCHS if workspace.experiment.size == "debug" else None
+    network = SpectrogramNetwork(len(names), cell.seed, epochs)
+    network.fit([spectrograms[i] for i in train], labels[train])
+    said = {
+        part: clip_report(clips.select(rows), network.probabilities([spectrograms[i] for i in rows]))
+        for part, rows in (("validation", validation), ("test", test))
+    }
+    return {
+        "classes": names,
+        "speakers": workspace.folds[cell.fold],
+        # Of the last epoch; it chose nothing.
+        "best_validation": said["validation"]["metrics"][SELECTION],
+        "test": {"audio": said["test"]},
+    }
+
+
+def _parts(workspace: Workspace, cell: Cell, clips: Dataset) -> tuple[list[int], list[int], list[int]]:
+    """Rows of the clips to train on, to choose by and to answer for; fewer of the first where few labels are given, those
+    that networks are given under the same seed."""
+    fold = workspace.folds[cell.fold]
+    numbered = clips.select_columns(["emotion"]).add_column("row", list(range(len(clips))))
+    labelled = numbered.select(_rows(clips, workspace.labelled_speakers(cell.fold)))
+    kept = finetune.keep_labels(labelled, cell.system.label_share, cell.seed)
+    return kept["row"][:], _rows(clips, fold["validation"]), _rows(clips, fold["test"])
 
 
 def _features(workspace: Workspace, cell: Cell) -> tuple[Dataset, np.ndarray]:

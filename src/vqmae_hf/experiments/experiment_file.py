@@ -55,6 +55,7 @@ EXPERIMENT_KEYS = {
 SYSTEM_KEYS = {
     "majority": {"kind", "title", "like"},
     **{kind: {"kind", "title", "like", "features", "label_share"} for kind in CLASSIFIERS},
+    "spectrogram_network": {"kind", "title", "like", "label_share"},
     "network": {"kind", "title", "like", "label_share", "model", "pretraining", "finetuning"},
 }
 # "/" and "@" separate it from fold and seed, and from what a system is given; "*" and "[" are of patterns.
@@ -118,7 +119,7 @@ class System:
     @property
     def is_random(self) -> bool:
         """Whether another seed may give another answer."""
-        return self.kind == "network" or (self.kind in CLASSIFIERS and self.label_share < 1)
+        return "network" in self.kind or (self.kind in CLASSIFIERS and self.label_share < 1)
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,13 @@ from vqmae_hf.data.token_store import shard_addresses
 from vqmae_hf.data.token_subsets import write_token_subset
 from vqmae_hf.experiments.experiment_file import STAGES, Experiment, System
 from vqmae_hf.experiments.features import sound_features
+from vqmae_hf.experiments.spectrogram_network import (
+    SPEEDS,
+    Spectrogram,
+    log_mel_spectrograms,
+    read_spectrograms,
+    save_spectrograms,
+)
 from vqmae_hf.training import pretrain, tokenize_corpus, train_audio_tokenizer, train_visual_tokenizer
 from vqmae_hf.training.arguments import CorpusArguments, PretrainArguments, TokenizeArguments
 from vqmae_hf.training.recipes import build_arguments
@@ -160,6 +167,15 @@ class Workspace(StepFolders):
             np.save(folder / "features.npy", sound_features(name, self.clips))
 
         return np.load(self.once("features", {"features": name, "clips": self._clips_id}, make) / "features.npy")
+
+    def spectrograms(self) -> list[list[Spectrogram]]:
+        """`log_mel_spectrograms` of all clips, in their order, kept on disk."""
+
+        def make(folder: Path) -> None:
+            save_spectrograms(log_mel_spectrograms(self.clips), folder)
+
+        spec = {"clips": self._clips_id, "speeds": SPEEDS}
+        return read_spectrograms(self.once("spectrograms", spec, make))
 
     @property
     def _clips_id(self) -> str:
