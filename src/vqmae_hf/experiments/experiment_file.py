@@ -16,8 +16,9 @@
 | `systems` | by name: `kind`, `title`, `like`, `features`, `label_share`, and its own `model`, `pretraining`, `finetuning` |
 | `comparisons` | pairs of rows to test for significance: `system`, or `system@audio` for what it says hearing alone |
 
-A system whose `pretraining` is `true` or a mapping is fine-tuned from a masked autoencoder that saw neither labels nor test
-speakers; `false` is the same network from scratch.
+`kind` is "majority", one of `reference_systems.CLASSIFIERS`, "spectrogram_network" or "network", the models of this package.
+A "network" whose `pretraining` is `true` or a mapping is fine-tuned from a masked autoencoder that saw neither labels nor
+test speakers; `false` is the same network from scratch.
 """
 
 import re
@@ -119,7 +120,8 @@ class System:
     @property
     def is_random(self) -> bool:
         """Whether another seed may give another answer."""
-        return "network" in self.kind or (self.kind in CLASSIFIERS and self.label_share < 1)
+        trained = self.kind in ("spectrogram_network", "network")
+        return trained or (self.kind in CLASSIFIERS and self.label_share < 1)
 
 
 @dataclass(frozen=True)
