@@ -256,11 +256,18 @@ class TokenStageArguments(StageArguments):
     model_overrides: dict | str | None = option(None, "Configuration fields that replace the preset's, as JSON.")
     adam_beta2: float = option(0.95, "AdamW's decay of squared gradients.")
     weight_decay: float = option(0.05, "AdamW's decay of weights.")
+    muon: bool = option(
+        False, "Muon in place of AdamW for the weight matrices of transformer blocks, at the same learning rate."
+    )
 
     def problems(self) -> list[str]:
         problems = super().problems()
         if self.token_store is None:
             problems.append("token_store is needed; make one with python -m vqmae_hf.training.tokenize_corpus")
+        if self.muon and not hasattr(torch.optim, "Muon"):
+            problems.append(
+                f"muon needs torch 2.9 or newer, this is {torch.__version__}; install it, or leave muon out"
+            )
         return problems
 
 
@@ -383,6 +390,10 @@ class FinetuneArguments(TokenStageArguments):
                 problems.append(f"{name}={getattr(self, name)} must not be negative")
         if self.lora_rank and self.layer_decay < 1:
             problems.append("lora_rank and layer_decay exclude each other: LoRA leaves the layers themselves alone")
+        if self.lora_rank and self.muon:
+            problems.append(
+                "lora_rank and muon exclude each other: the updates of LoRA have two matrices, AdamW takes them"
+            )
         return problems
 
 

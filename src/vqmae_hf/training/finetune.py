@@ -26,11 +26,12 @@ from vqmae_hf.modeling.losses import asymmetric_single_label_loss
 from vqmae_hf.modeling.modeling_vqmae import VQMAEForAudioVisualClassification, VQMAEModel
 from vqmae_hf.training.arguments import FinetuneArguments
 from vqmae_hf.training.assembly import build_vqmae, inner_tokenizers, load_tokenizers, processor_for_store
+from vqmae_hf.training.optimizers import make_optimizer
 from vqmae_hf.training.recipes import parse_arguments
 from vqmae_hf.training.stage_trainer import StageTrainer
 from vqmae_hf.training.stages import StageResult, run_stage, split_speakers_of
 from vqmae_hf.training.token_batches import ClassificationCollator, TokenWindows
-from vqmae_hf.training.transfer import add_lora, freeze_layers, layerwise_optimizer
+from vqmae_hf.training.transfer import add_lora, freeze_layers
 
 RESULTS_NAME = "results.json"
 
@@ -75,7 +76,7 @@ def run(args: FinetuneArguments) -> FinetuneResult:
         ),
         callbacks=[EarlyStoppingCallback(args.early_stopping_patience)] if args.early_stopping_patience else [],
         after_training=merge_lora,
-        optimizers=(layerwise_optimizer(model, args, args.layer_decay) if args.layer_decay < 1 else None, None),
+        optimizers=(make_optimizer(model, args, layer_decay=args.layer_decay, muon=args.muon), None),
         compute_metrics=make_compute_metrics(validation_data.clip_index),
         loss_function=choose_loss(args, model, train_data.store["emotion"][:]),
     )

@@ -14,6 +14,7 @@ from vqmae_hf.modeling.configuration_vqmae import VQMAEConfig
 from vqmae_hf.modeling.modeling_vqmae import VQMAEForPreTraining
 from vqmae_hf.training.arguments import PretrainArguments
 from vqmae_hf.training.assembly import build_vqmae, inner_tokenizers, load_tokenizers, processor_for_store
+from vqmae_hf.training.optimizers import make_optimizer
 from vqmae_hf.training.recipes import parse_arguments
 from vqmae_hf.training.stages import StageResult, run_stage, split_speakers_of
 from vqmae_hf.training.token_batches import PretrainingCollator, TokenWindows
@@ -44,6 +45,7 @@ def run(args: PretrainArguments) -> StageResult:
         validation_data=validation_data,
         collator=collator,
         terms=TERMS,
+        optimizers=(make_optimizer(model, args, muon=args.muon), None),
         paint=_painter(args, validation_data or train_data, collator),
     )
     return result

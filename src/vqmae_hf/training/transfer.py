@@ -1,4 +1,4 @@
-"""What fine-tuning may change of a pre-trained encoder, and how fast: frozen layers, layer-wise learning rates, LoRA.
+"""What fine-tuning may change of a pre-trained encoder: the depth of parameters, frozen layers, LoRA.
 
 Depth of a parameter: 0 embeddings, 1 fusion of the modalities, 2 + i layer i of the encoder, and on top whatever follows
 (norms, global representations, classifier).
@@ -7,9 +7,7 @@ Depth of a parameter: 0 embeddings, 1 fusion of the modalities, 2 + i layer i of
 from collections.abc import Callable
 from typing import Any
 
-import torch
 from torch import nn
-from transformers import Trainer, TrainingArguments
 
 from vqmae_hf.modeling.modeling_vqmae import VQMAEForAudioVisualClassification
 
@@ -37,35 +35,6 @@ def freeze_layers(model: VQMAEForAudioVisualClassification, frozen_layers: int) 
     for name, parameter in model.named_parameters():
         if frozen_layers and parameter_depth(name, num_layers) < 2 + frozen_layers:
             parameter.requires_grad_(False)
-
-
-def layerwise_optimizer(
-    model: VQMAEForAudioVisualClassification, args: TrainingArguments, layer_decay: float
-) -> torch.optim.Optimizer:
-    """Trainer's optimizer with `learning_rate * layer_decay ** (depth of the top - depth)` for each parameter.
-
-    As for BEiT and MAE: what pre-training has learned near the input is the most general, and moves the least.
-    """
-    num_layers = model.config.num_hidden_layers
-    decayed = set(Trainer.get_decay_parameter_names(None, model))
-    groups: dict[tuple[int, bool], list[nn.Parameter]] = {}
-    for name, parameter in model.named_parameters():
-        if parameter.requires_grad:
-            groups.setdefault((parameter_depth(name, num_layers), name in decayed), []).append(parameter)
-    optimizer_class, options = Trainer.get_optimizer_cls_and_kwargs(args, model)
-    rate = options.pop("lr")
-    return optimizer_class(
-        [
-            {
-                "params": parameters,
-                "lr": rate * layer_decay ** (2 + num_layers - depth),
-                "weight_decay": args.weight_decay if decays else 0.0,
-            }
-            for (depth, decays), parameters in sorted(groups.items(), key=lambda group: group[0])
-        ],
-        lr=rate,
-        **options,
-    )
 
 
 def add_lora(model: VQMAEForAudioVisualClassification, rank: int) -> Callable[[], Any]:
