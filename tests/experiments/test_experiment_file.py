@@ -34,6 +34,7 @@ ABLATIONS = {
         "frozen-layers",
         "lora",
         "mixup",
+        "optimizer",
     ),
 }
 

@@ -16,6 +16,7 @@ SMALLEST = {
     "ablation-frozen-layers": "frozen-4/0/0",
     "ablation-labels": "scratch-10/0/0",
     "ablation-pooling": "query2emo/0/0",
+    "ablation-optimizer": "pretrained-muon/0/0",
 }
 
 
