@@ -1,6 +1,7 @@
 """Experiments on the small world of the training programs."""
 
 import pytest
+import torch
 import yaml
 
 from tests.training.conftest import world  # noqa: F401 - a fixture
@@ -43,6 +44,13 @@ def experiment_writer(world, folder):  # noqa: F811
         return path
 
     return write
+
+
+def skip_without_muon(experiment):
+    """Skip a test of an experiment whose networks are trained by Muon, where torch has none."""
+    stages = [values for s in experiment.systems.values() for values in (s.pretraining, s.finetuning) if values]
+    if not hasattr(torch.optim, "Muon") and any(values.get("muon") for values in stages):
+        pytest.skip(f"torch before 2.9 has no Muon, by which {experiment.name} trains its networks")
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.experiments.conftest import world_overrides
+from tests.experiments.conftest import skip_without_muon, world_overrides
 from vqmae_hf.experiments.cells import experiment_cells, read_cell
 from vqmae_hf.experiments.experiment_file import load_experiment
 from vqmae_hf.experiments.runner import run_experiment
@@ -16,13 +16,14 @@ SMALLEST = {
     "ablation-frozen-layers": "frozen-4/0/0",
     "ablation-labels": "scratch-10/0/0",
     "ablation-pooling": "query2emo/0/0",
-    "ablation-optimizer": "pretrained-muon/0/0",
+    "ablation-optimizer": "pretrained-adamw/0/0",
 }
 
 
 @pytest.mark.parametrize("name", SMALLEST)
 def test_packaged_experiments_run_in_size_debug(name, world, tmp_path):
     experiment = load_experiment(name, size="debug", overrides=world_overrides(world))
+    skip_without_muon(experiment)
     lines = []
     run_experiment(experiment, tmp_path, only=[SMALLEST[name]], announce=lines.append)
     assert len(lines) == 2

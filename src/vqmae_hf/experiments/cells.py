@@ -86,11 +86,14 @@ def cell_folder(workspace: Workspace, cell: Cell) -> Path:
     """Where a cell is kept: by what it is made from, so that experiments share the cells that they have in common."""
     experiment = workspace.experiment
     plain = {name: value for name, value in asdict(cell.system).items() if name not in ("name", "title")}
+    is_network = cell.system.kind == "network"
+    # A corpus is the same wherever it lies, and copies at other speeds are for networks alone.
+    of_no_matter = {"corpus_root"} if is_network else {"corpus_root", "speed_factors"}
     spec = {
         "system": plain,
         "modalities": experiment.modalities,
-        "data": {name: value for name, value in experiment.data.items() if name != "corpus_root"},
-        "tokenizers": experiment.tokenizers if cell.system.kind == "network" or _uses_codes(cell.system) else None,
+        "data": {name: value for name, value in experiment.data.items() if name not in of_no_matter},
+        "tokenizers": experiment.tokenizers if is_network or _uses_codes(cell.system) else None,
         "folds": workspace.split_arguments(cell.fold),
     }
     if experiment.labelled_speakers:
