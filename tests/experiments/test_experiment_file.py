@@ -134,6 +134,26 @@ def test_all_problems_of_a_file_are_told_at_once(write_file):
         assert part in str(error.value), part
 
 
+@pytest.mark.parametrize(
+    ("values", "problem"),
+    [
+        ({"train_on_validation": 1}, "train_on_validation=1 must be true or false"),
+        ({"train_on_validation": True, "labelled_speakers": 1}, "leave out labelled_speakers"),
+        (
+            {
+                "train_on_validation": True,
+                "systems": {"few": {"kind": "network", "label_share": 0.5}},
+                "comparisons": [],
+            },
+            "leave out label_share",
+        ),
+    ],
+)
+def test_training_on_validation_speakers_goes_with_all_labels(write_file, values, problem):
+    with pytest.raises(ValueError, match=problem):
+        load_experiment(write_file(**values))
+
+
 def test_wrong_networks_and_comparisons_are_told(write_file):
     systems = {"a": {"kind": "network", "model": {"overrides": {"num_attention_heads": 7}}}}
     path = write_file(systems=systems, comparisons=[["a", "z"], ["a"]])

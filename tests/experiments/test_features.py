@@ -168,6 +168,20 @@ def test_the_validation_clips_choose_the_strength(kind):
     assert (class_scores(choice, validation, 2).argmax(axis=1) == choice.model.predict(validation)).all()
 
 
+@pytest.mark.parametrize("kind", CLASSIFIERS)
+def test_the_chosen_classifier_may_be_fitted_again_with_the_validation_clips(kind):
+    generator = np.random.default_rng(2)
+    (features, labels), (validation, validation_labels) = separable(generator, 30), separable(generator, 60)
+    # Of the third class, validation clips alone tell.
+    features, labels = features[labels < 2], labels[labels < 2]
+    given = (kind, features, labels, validation, validation_labels)
+    once, again = choose_classifier(*given), choose_classifier(*given, refit=True)
+    assert (again.strength, again.best_validation) == (once.strength, once.best_validation)
+    assert once.model[-1].classes_.tolist() == [0, 1]
+    assert again.model[-1].classes_.tolist() == [0, 1, 2]
+    np.testing.assert_allclose(again.model[0].mean_, np.concatenate([features, validation]).mean(axis=0))
+
+
 def test_the_majority_class_is_that_of_the_training_labels():
     probabilities = majority_probabilities(np.array([1, 1, 2]), 4, 2)
     np.testing.assert_allclose(probabilities, [[0, 2 / 3, 1 / 3, 0]] * 2)

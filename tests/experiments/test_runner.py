@@ -355,7 +355,9 @@ def test_where_some_speakers_have_labels_all_systems_are_given_those_and_the_oth
     fitted = []
     choose = cells_module.choose_classifier
     monkeypatch.setattr(
-        cells_module, "choose_classifier", lambda kind, *arrays: fitted.append(arrays[0]) or choose(kind, *arrays)
+        cells_module,
+        "choose_classifier",
+        lambda kind, *arrays, **options: fitted.append(arrays[0]) or choose(kind, *arrays, **options),
     )
     workspace = run_experiment(experiment, tmp_path / "work", only=["*/0/0"], announce=len)
     (speaker,) = workspace.labelled_speakers(0)
@@ -367,6 +369,37 @@ def test_where_some_speakers_have_labels_all_systems_are_given_those_and_the_oth
     everyone = load_experiment(write_file(systems=systems, comparisons=[]))
     assert Workspace(everyone, tmp_path / "work").labelled_speakers(0) == workspace.folds[0]["train"]
     assert read_cell(Workspace(everyone, tmp_path / "work"), Cell(everyone.systems["mel"], 0, 0)) is None
+
+
+def test_once_all_is_chosen_every_system_is_trained_on_the_validation_speakers_too(
+    world, tmp_path, write_file, monkeypatch
+):
+    systems = {
+        "majority": {"kind": "majority"},
+        "mel": {"kind": "logistic_regression", "features": "log_mel"},
+        "residual": {"kind": "spectrogram_network"},
+        "scratch": {"kind": "network"},
+    }
+    finetuning = {"recipe": "debug", "save_strategy": "best"}
+    values = {"systems": systems, "comparisons": [], "finetuning": finetuning}
+    experiment = load_experiment(write_file(**values, train_on_validation=True))
+    fitted = []
+    fit = cells_module.SpectrogramNetwork.fit
+    monkeypatch.setattr(
+        cells_module.SpectrogramNetwork, "fit", lambda self, *given: fitted.append(given[1]) or fit(self, *given)
+    )
+    workspace = run_experiment(experiment, tmp_path / "work", only=["*/0/0"], announce=len)
+    fold, usual = workspace.folds[0], load_experiment(write_file(**values))
+    everyone = sorted([*fold["train"], *fold["validation"]])
+    labels = [e for e, who in zip(world.clips["emotion"], world.clips["speaker"], strict=True) if who in everyone]
+    assert sorted(fitted[0]) == sorted(labels)
+    for name in systems:
+        cell = Cell(experiment.systems[name], 0, 0)
+        found = read_cell(workspace, cell)
+        assert found["speakers"] == {"train": everyone, "validation": [], "test": fold["test"]}
+        # C is chosen before, by speakers it is not fitted on; networks have nothing chosen.
+        assert (found["best_validation"] is None) == (name != "mel")
+        assert read_cell(Workspace(usual, tmp_path / "work"), cell) is None
 
 
 def test_tokenizers_of_a_fold_are_trained_on_its_training_speakers(world, tmp_path, write_file):

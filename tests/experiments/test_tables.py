@@ -98,6 +98,11 @@ def test_tokenizers_from_elsewhere_are_told(results):
     assert "the audio tokenizer is runs/audio" in render({**results, "tokenizers": {"audio": "runs/audio"}})
 
 
+def test_it_is_told_where_validation_speakers_are_trained_on(results):
+    assert "were trained on too" not in render({**results, "train_on_validation": False})
+    assert "these were trained on too; no epoch was chosen" in render({**results, "train_on_validation": True})
+
+
 def test_every_table_is_rectangular(results):
     blocks = re.findall(r"(?:^\|.*\|$\n?)+", render(results), flags=re.MULTILINE)
     assert len(blocks) == 5

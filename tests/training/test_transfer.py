@@ -77,7 +77,10 @@ def test_lora_leaves_a_plain_checkpoint_in_which_the_encoder_has_moved(world, st
         assert torch.equal(loaded.state_dict()[name], tensor), name
 
 
-@pytest.mark.parametrize("options", [{"lora_rank": 2}, {"layer_decay": 0.7, "mixup_alpha": 0.4}, {"muon": True}])
+@pytest.mark.parametrize(
+    "options",
+    [{"lora_rank": 2}, {"layer_decay": 0.7, "mixup_alpha": 0.4}, {"muon": True}, {"train_on_validation": True}],
+)
 def test_interrupted_and_resumed_equals_uninterrupted(options, world, start, tmp_path, monkeypatch):
     straight = run(world, tmp_path / "straight", start, **options)
     arguments = finetune_arguments(world, tmp_path / "killed", pretrained=start, model_overrides=None, **options)
@@ -105,6 +108,28 @@ def test_training_stops_when_validation_no_longer_improves(world, start, tmp_pat
     )
     steps = [entry["step"] for entry in result.log_history if "eval_loss" in entry]
     assert max(steps) == 6
+
+
+def test_trained_on_validation_speakers_too_the_last_epoch_is_reported(world, start, tmp_path):
+    usual = run(world, tmp_path / "usual", start)
+    result = run(world, tmp_path / "all", start, train_on_validation=True, save_strategy="best")
+    parts, usual_parts = result.results["speakers"], usual.results["speakers"]
+    assert parts["train"] == sorted([*usual_parts["train"], *usual_parts["validation"]])
+    assert parts["validation"] == []
+    assert parts["test"] == usual_parts["test"]
+    assert result.results["best_validation"] is None
+    assert "validation" not in result.metrics
+    assert not [entry for entry in result.log_history if "eval_loss" in entry]
+    saved = VQMAEForAudioVisualClassification.from_pretrained(result.output_dir).state_dict()
+    assert all(torch.equal(saved[name], tensor) for name, tensor in result.model.state_dict().items())
+    assert not all(torch.equal(saved[name], tensor) for name, tensor in usual.model.state_dict().items())
+
+
+@pytest.mark.parametrize("values", [{"early_stopping_patience": 1}, {"label_share": 0.5}, {"labelled_speakers": 2}])
+def test_what_training_on_validation_speakers_does_not_go_with_is_refused(world, tmp_path, values):
+    with pytest.raises(ValueError, match="train_on_validation") as error:
+        finetune_arguments(world, tmp_path, train_on_validation=True, **values)
+    assert next(iter(values)) in str(error.value)
 
 
 def test_some_speakers_have_labels_and_a_seed_says_which(world):

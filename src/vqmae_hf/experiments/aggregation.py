@@ -32,8 +32,8 @@ def aggregate(workspace: Workspace) -> dict[str, Any]:
     Returns:
         `experiment`, `title`, `size`, `classes`, `chance`, `folds` (test speakers of each that is run),
         `folds_dealt` (how many there are), `train_speakers` (how many, by fold), `labelled_speakers` (of these, or None for
-        all), `seeds`, `tokenizers` (checkpoints, or "of each
-        fold": trained without its validation and test speakers);
+        all), `train_on_validation` (whether validation speakers are among them), `seeds`, `tokenizers` (checkpoints, or
+        "of each fold": trained without its validation and test speakers);
         `clips`: `clip_id` of every test clip, and its `speaker`, `fold` and `label` (class number);
         `rows`: see `_row`, by system, or `system@view` for what a system of both modalities says of one;
         `comparisons`: see `_compare`;
@@ -60,8 +60,9 @@ def aggregate(workspace: Workspace) -> dict[str, Any]:
         "chance": 1 / len(classes),
         "folds": [fold["test"] for fold in workspace.folds[: experiment.num_folds_run]],
         "folds_dealt": experiment.num_folds,
-        "train_speakers": [len(fold["train"]) for fold in workspace.folds[: experiment.num_folds_run]],
+        "train_speakers": [len(workspace.classifier_fold(fold)["train"]) for fold in range(experiment.num_folds_run)],
         "labelled_speakers": experiment.labelled_speakers,
+        "train_on_validation": experiment.train_on_validation,
         "tokenizers": {
             name: value if isinstance(value, str) else "of each fold" for name, value in experiment.tokenizers.items()
         },

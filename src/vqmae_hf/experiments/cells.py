@@ -98,6 +98,8 @@ def cell_folder(workspace: Workspace, cell: Cell) -> Path:
     }
     if experiment.labelled_speakers:
         spec["labelled_speakers"] = experiment.labelled_speakers
+    if experiment.train_on_validation:
+        spec["train_on_validation"] = True
     return workspace.folder / "cells" / f"{cell.system.kind}-fold{cell.fold}-seed{cell.seed}-{digest(spec)}"
 
 
@@ -112,8 +114,8 @@ def run_cell(workspace: Workspace, cell: Cell) -> dict[str, Any]:
 
     Returns:
         The content of `cell.json`: `system`, `fold`, `seed`, `classes`, `speakers` by part, `best_validation` (the value of
-        the metric that chose the epoch or C), `chosen` (C, where one was), `test` by what the system saw and heard
-        ("audio+visual", "audio", ...; see `finetune.report_test`), `seconds`, `environment`.
+        the metric that chose the epoch or C, None where neither was), `chosen` (C, where one was), `test` by what the
+        system saw and heard ("audio+visual", "audio", ...; see `finetune.report_test`), `seconds`, `environment`.
 
     Raises:
         ForeignSpeakersError: the system was trained or tested on other speakers than those of the fold.
@@ -134,7 +136,7 @@ def _run_cell(workspace: Workspace, cell: Cell) -> dict[str, Any]:
     }
     start = time.perf_counter()
     outcome = answer[cell.system.kind](workspace, cell)
-    check_speakers(outcome, workspace.folds[cell.fold], str(cell))
+    check_speakers(outcome, workspace.classifier_fold(cell.fold), str(cell))
     result = {
         "system": asdict(cell.system),
         "fold": cell.fold,
@@ -165,13 +167,15 @@ def _uses_codes(system: System) -> bool:
 
 
 def _run_majority(workspace: Workspace, cell: Cell) -> dict[str, Any]:
-    clips, fold = workspace.clips, workspace.folds[cell.fold]
-    train, test = _rows(clips, workspace.labelled_speakers(cell.fold)), _rows(clips, fold["test"])
+    clips = workspace.clips
+    train, validation, test = _parts(workspace, cell, clips)
+    if workspace.experiment.train_on_validation:
+        train = train + validation
     labels, names = np.asarray(clips["emotion"][:]), clips.features["emotion"].names
     probabilities = majority_probabilities(labels[train], len(names), len(test))
     return {
         "classes": names,
-        "speakers": fold,
+        "speakers": workspace.classifier_fold(cell.fold),
         "best_validation": None,
         "test": {"none": clip_report(clips.select(test), probabilities)},
     }
@@ -181,13 +185,19 @@ def _run_classifier(workspace: Workspace, cell: Cell) -> dict[str, Any]:
     clips, features = _features(workspace, cell)
     train, validation, test = _parts(workspace, cell, clips)
     labels, names = np.asarray(clips["emotion"][:]), clips.features["emotion"].names
-    kind = cell.system.kind
-    choice = choose_classifier(kind, features[train], labels[train], features[validation], labels[validation])
+    choice = choose_classifier(
+        cell.system.kind,
+        features[train],
+        labels[train],
+        features[validation],
+        labels[validation],
+        refit=workspace.experiment.train_on_validation,
+    )
     scores = class_scores(choice, features[test], len(names))
     view = "+".join(workspace.experiment.modalities) if _uses_codes(cell.system) else "audio"
     return {
         "classes": names,
-        "speakers": workspace.folds[cell.fold],
+        "speakers": workspace.classifier_fold(cell.fold),
         "best_validation": choice.best_validation,
         "chosen": {"C": choice.strength},
         "test": {view: clip_report(clips.select(test), scores)},
@@ -199,17 +209,20 @@ def _run_spectrogram_network(workspace: Workspace, cell: Cell) -> dict[str, Any]
     train, validation, test = _parts(workspace, cell, clips)
     labels, names = np.asarray(clips["emotion"][:]), clips.features["emotion"].names
     epochs = DEBUG_EPOCHS if workspace.experiment.size == "debug" else None
+    parts = {"validation": validation, "test": test}
+    if workspace.experiment.train_on_validation:
+        train = train + parts.pop("validation")
     network = SpectrogramNetwork(len(names), cell.seed, epochs)
     network.fit([spectrograms[i] for i in train], labels[train])
     said = {
         part: clip_report(clips.select(rows), network.probabilities([spectrograms[i] for i in rows]))
-        for part, rows in (("validation", validation), ("test", test))
+        for part, rows in parts.items()
     }
     return {
         "classes": names,
-        "speakers": workspace.folds[cell.fold],
+        "speakers": workspace.classifier_fold(cell.fold),
         # Of the last epoch; it chose nothing.
-        "best_validation": said["validation"]["metrics"][SELECTION],
+        "best_validation": said["validation"]["metrics"][SELECTION] if "validation" in said else None,
         "test": {"audio": said["test"]},
     }
 
@@ -248,6 +261,7 @@ def _run_network(workspace: Workspace, cell: Cell) -> dict[str, Any]:
         seed=cell.seed,
         label_share=system.label_share,
         labelled_speakers=workspace.experiment.labelled_speakers or 0,
+        train_on_validation=workspace.experiment.train_on_validation,
         **workspace.split_arguments(cell.fold),
         # A pre-trained network has its sizes from its checkpoint.
         **(model_arguments(system) if pretrained is None else {}),

@@ -10,6 +10,7 @@
 | `folds` | a name of `FIXED_FOLDS`, or a number of folds to deal |
 | `folds_run` | how many of them are run, the first ones; default: all |
 | `labelled_speakers` | of the training speakers of a fold, those whose labels classifiers are given; default: all |
+| `train_on_validation` | `true`: all systems are, once C is chosen; for networks, no epoch is; default: `false` |
 | `seeds` | of the systems' training |
 | `model` | `preset` and `overrides` of the network; what recipes say of it is not used |
 | `pretraining`, `finetuning` | `recipe` and arguments; `pretraining.share` is a share of its clips |
@@ -51,7 +52,7 @@ DATA_KEYS = (
 )
 EXPERIMENT_KEYS = {
     *("title", "base", "modalities", "data", "tokenizers", "folds", "folds_run", "labelled_speakers", "seeds"),
-    *("model", "pretraining", "finetuning", "systems", "comparisons"),
+    *("train_on_validation", "model", "pretraining", "finetuning", "systems", "comparisons"),
 }
 SYSTEM_KEYS = {
     "majority": {"kind", "title", "like"},
@@ -81,6 +82,7 @@ RUNNERS_OWN = {
     ),
     *("corpus", "corpus_root", "corpus_options", "clip_options", "face_size", "seed", "split_seed", "folds", "fold"),
     *("num_folds", "validation_share", "test_share", "stream", "label_share", "labelled_speakers"),
+    "train_on_validation",
 }
 MODEL_FIELDS = ("model_preset", "model_overrides")
 SIZES = ("full", "debug")
@@ -140,6 +142,7 @@ class Experiment:
     comparisons: tuple[tuple[str, str], ...]
     folds_run: int | None = None
     labelled_speakers: int | None = None
+    train_on_validation: bool = False
 
     @property
     def num_folds(self) -> int:
@@ -199,6 +202,7 @@ def load_experiment(
         folds=values["folds"],
         folds_run=values.get("folds_run"),
         labelled_speakers=values.get("labelled_speakers"),
+        train_on_validation=values.get("train_on_validation", False),
         seeds=tuple(values["seeds"]),
         systems=built,
         comparisons=tuple((first, second) for first, second in values.get("comparisons") or ()),
@@ -326,6 +330,7 @@ def _experiment_problems(values: Mapping[str, Any]) -> list[str]:
             problems.append(f"{name}={number!r} must be a positive number, {meaning}")
     if seeds is not None and (not isinstance(seeds, list) or not seeds or len(set(seeds)) < len(seeds)):
         problems.append(f"seeds={seeds!r} must be a list of different numbers")
+    problems += _validation_problems(values)
     if not values["systems"]:
         problems.append("systems is empty; list the rows of the table")
     for modality, raw in (values.get("tokenizers") or {}).items():
@@ -340,6 +345,17 @@ def _experiment_problems(values: Mapping[str, Any]) -> list[str]:
     if missing and "network" in kinds:
         problems.append(f"tokenizers has no {' and no '.join(missing)}; name a checkpoint, or a recipe to train one")
     return problems
+
+
+def _validation_problems(values: Mapping[str, Any]) -> list[str]:
+    trained = values.get("train_on_validation", False)
+    if not isinstance(trained, bool):
+        return [f"train_on_validation={trained!r} must be true or false"]
+    some = "labelled_speakers" if values.get("labelled_speakers") else "label_share"
+    few = any((raw or {}).get("label_share", 1.0) != 1 for raw in values["systems"].values())
+    if trained and (few or some == "labelled_speakers"):
+        return [f"train_on_validation gives all labels there are: leave out {some}, or set it to false"]
+    return []
 
 
 def _system_problems(name: str, raw: Mapping[str, Any]) -> list[str]:

@@ -46,16 +46,20 @@ def choose_classifier(
     labels: np.ndarray,
     validation_features: np.ndarray,
     validation_labels: np.ndarray,
+    *,
+    refit: bool = False,
 ) -> Choice:
     """Classifiers of standardised features, one per C, and the one that is best on the validation speakers.
 
     Mean and variance of the features are those of the training clips; of equally good ones, the most regularised is
-    taken. It is not fitted again with the validation speakers, whom networks do not train on either.
+    taken.
 
     Args:
         kind: a key of `CLASSIFIERS`.
         features, validation_features: (N, F), (M, F).
         labels, validation_labels: (N,), (M,) class numbers.
+        refit: whether the chosen one, and mean and variance, are fitted again with the validation speakers; where networks
+            train on them too.
     """
     make, strengths = CLASSIFIERS[kind]
     best = None
@@ -65,6 +69,8 @@ def choose_classifier(
         score = classification_metrics(validation_labels, model.predict(validation_features))[SELECTION]
         if best is None or score > best.best_validation:
             best = Choice(model, strength, score)
+    if refit:
+        best.model.fit(np.concatenate([features, validation_features]), np.concatenate([labels, validation_labels]))
     return best
 
 

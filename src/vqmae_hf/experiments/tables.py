@@ -76,8 +76,9 @@ def _protocol(results: dict[str, Any]) -> str:
     unseen = "on nothing that a system has been trained or chosen on" + (f" ({'; '.join(given)})" if given else "")
     return (
         f"{debug}{clips} clips of {speakers} speakers in {len(results['classes'])} classes, {_folds_text(results)}, "
-        f"{unseen}. {_labels_text(results)}In percent: metrics of the answers of all folds together, mean ± standard "
-        "deviation over seeds (none where a seed would change nothing). "
+        f"{unseen}. {_validation_text(results)}{_labels_text(results)}"
+        "In percent: metrics of the answers of all folds together, mean ± standard deviation over seeds "
+        "(none where a seed would change nothing). "
         f"Guessing: {_percent(results['chance'])}."
     )
 
@@ -87,6 +88,12 @@ def _labels_text(results: dict[str, Any]) -> str:
         return ""
     of_all = " or ".join(map(str, sorted(set(results["train_speakers"]))))
     return f"Of {of_all} speakers to train on, {results['labelled_speakers']} have labels. "
+
+
+def _validation_text(results: dict[str, Any]) -> str:
+    if not results.get("train_on_validation"):
+        return ""
+    return "Once hyperparameters were chosen on validation speakers, these were trained on too; no epoch was chosen. "
 
 
 def _folds_text(results: dict[str, Any]) -> str:

@@ -53,7 +53,7 @@ def take_over(workspace: Workspace, results_path: str | Path) -> list[str]:
         if folder.name not in published or read_cell(workspace, cell) is not None:
             continue
         result = published[folder.name]
-        check_speakers(result, workspace.folds[cell.fold], str(cell))
+        check_speakers(result, workspace.classifier_fold(cell.fold), str(cell))
         with held_by_one(folder):
             write_json(folder / CELL_NAME, result)
         taken.append(str(cell))

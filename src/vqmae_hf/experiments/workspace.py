@@ -148,6 +148,16 @@ class Workspace(StepFolders):
             raise ValueError(f"the folds test {tested}, which is not every speaker once; choose other folds.")
         return folds
 
+    def classifier_fold(self, fold: int) -> Fold:
+        """The speakers of a fold as classifiers have them: with `train_on_validation`, nobody is left to validate on.
+
+        Tokenizers and masked autoencoders, whose recipes do not vary with the systems, have them as `folds` says.
+        """
+        speakers = self.folds[fold]
+        if not self.experiment.train_on_validation:
+            return speakers
+        return {**speakers, "train": sorted([*speakers["train"], *speakers["validation"]]), "validation": []}
+
     def labelled_speakers(self, fold: int) -> list[str]:
         """The training speakers of a fold whose labels classifiers are given; the same as in `finetune`."""
         speakers, number = self.folds[fold]["train"], self.experiment.labelled_speakers

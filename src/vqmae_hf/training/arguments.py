@@ -355,6 +355,10 @@ class FinetuneArguments(TokenStageArguments):
     early_stopping_patience: int = option(
         0, "Stop after this many evaluations without a better one; 0: train to the end."
     )
+    train_on_validation: bool = option(
+        False,
+        "Once all is chosen, train on the validation speakers too: nothing is validated, the last epoch is reported.",
+    )
     learning_rate: float = option(1e-4, "Peak learning rate of AdamW.")
     num_train_epochs: float = option(50, "Visits to each clip.")
     per_device_train_batch_size: int = option(32, "Clips in a batch, on each device.")
@@ -362,6 +366,13 @@ class FinetuneArguments(TokenStageArguments):
     load_best_model_at_end: bool = option(True, "Report and save the epoch that was best on the validation speakers.")
     metric_for_best_model: str | None = option("eval_macro_f1", "What 'best' means.")
     greater_is_better: bool | None = option(True, "Whether the best is the greatest.")
+
+    def __post_init__(self) -> None:
+        if self.train_on_validation:
+            # Nobody is left to choose an epoch by.
+            self.eval_strategy, self.load_best_model_at_end = "no", False
+            self.save_strategy = "epoch" if self.save_strategy == "best" else self.save_strategy
+        super().__post_init__()
 
     def problems(self) -> list[str]:
         problems = super().problems()
@@ -388,6 +399,14 @@ class FinetuneArguments(TokenStageArguments):
         for name in ("labelled_speakers", "mixup_alpha", "frozen_layers", "lora_rank", "early_stopping_patience"):
             if getattr(self, name) < 0:
                 problems.append(f"{name}={getattr(self, name)} must not be negative")
+        if self.train_on_validation and self.early_stopping_patience:
+            problems.append(
+                "train_on_validation and early_stopping_patience exclude each other: nothing is validated any more"
+            )
+        if self.train_on_validation and (self.labelled_speakers or self.label_share < 1):
+            problems.append(
+                "train_on_validation gives all labels there are: leave out labelled_speakers and label_share, or it"
+            )
         if self.lora_rank and self.layer_decay < 1:
             problems.append("lora_rank and layer_decay exclude each other: LoRA leaves the layers themselves alone")
         if self.lora_rank and self.muon:

@@ -1,6 +1,7 @@
 """Fine-tune a VQ-MAE to name emotions: `python -m vqmae_hf.training.finetune --pretrained ... --token_store ...`
 
-The epoch is chosen on the validation speakers; the test speakers are asked once, at the end, for `results.json`.
+The epoch is chosen on the validation speakers, or, with `train_on_validation`, they are trained on too and the last epoch is
+taken; the test speakers are asked once, at the end, for `results.json`.
 """
 
 from collections.abc import Callable, Sequence
@@ -10,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from datasets import ClassLabel, Dataset, DatasetDict
+from datasets import ClassLabel, Dataset, DatasetDict, concatenate_datasets
 from torch.nn import functional as F
 from transformers import EarlyStoppingCallback, set_seed
 
@@ -52,12 +53,17 @@ def run(args: FinetuneArguments) -> FinetuneResult:
     expected = {f"{name}_tokenizer": tokenizer for name, tokenizer in inner_tokenizers(model).items()}
     check_token_store(args.token_store, **expected)
     parts = split_speakers_of(store, args)
+    if args.train_on_validation:
+        parts["train"] = concatenate_datasets([parts["train"], parts["validation"]])
+        parts["validation"] = parts["validation"].select([])
     if args.labelled_speakers:
         parts["train"] = keep_speakers(parts["train"], args.labelled_speakers, args.split_seed)
     parts["train"] = keep_labels(parts["train"], args.label_share, args.seed)
     copies = load_speed_copies(args.token_store)
     train_data = TokenWindows(parts["train"], model.config, modalities=args.modalities, seed=args.seed, copies=copies)
-    validation_data = TokenWindows(parts["validation"], model.config, modalities=args.modalities, windows="all")
+    validation_data = None
+    if not args.train_on_validation:
+        validation_data = TokenWindows(parts["validation"], model.config, modalities=args.modalities, windows="all")
     freeze_layers(model, args.frozen_layers)
     merge_lora = add_lora(model, args.lora_rank) if args.lora_rank else None
     trainer, result = run_stage(
@@ -77,7 +83,7 @@ def run(args: FinetuneArguments) -> FinetuneResult:
         callbacks=[EarlyStoppingCallback(args.early_stopping_patience)] if args.early_stopping_patience else [],
         after_training=merge_lora,
         optimizers=(make_optimizer(model, args, layer_decay=args.layer_decay, muon=args.muon), None),
-        compute_metrics=make_compute_metrics(validation_data.clip_index),
+        compute_metrics=None if validation_data is None else make_compute_metrics(validation_data.clip_index),
         loss_function=choose_loss(args, model, train_data.store["emotion"][:]),
     )
     results = report_test(trainer, parts, args.modalities, class_names)
@@ -203,8 +209,8 @@ def report_test(
 
     Returns:
         `classes`, `chance` (accuracy of guessing), `speakers` of the three parts, `best_validation` (value of the metric
-        that chose the epoch), and `test`: by modalities ("audio+visual", "audio", "visual") `metrics`,
-        `confusion_matrix` (rows: true classes) and `predictions` of each clip (`clip_id`, `speaker`, `emotion`,
+        that chose the epoch, None where none was chosen), and `test`: by modalities ("audio+visual", "audio", "visual")
+        `metrics`, `confusion_matrix` (rows: true classes) and `predictions` of each clip (`clip_id`, `speaker`, `emotion`,
         `predicted`, `probabilities` in the order of `classes`).
     """
     subsets = [list(modalities), *([[name] for name in modalities] if len(modalities) > 1 else [])]
